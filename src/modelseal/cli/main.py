@@ -1,0 +1,95 @@
+"""The entry point: turns whatever happens into a message and an exit code.
+
+Exit codes are documented in docs/cli.md: 0 done, 1 a fault of modelseal itself, 2 wrong usage, 10
+and above an error of `modelseal.errors` (the decade is the stage), 130 interrupted, 143 terminated.
+Only this module catches errors, so a verb simply raises. It needs the standard library only, so
+that a missing package is a message as well.
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Final, NoReturn
+
+from modelseal.cli import console
+from modelseal.cli.debug import debug_text, debugging
+from modelseal.errors import ModelsealError
+
+EXIT_INTERNAL: Final = 1
+EXIT_MISSING_PACKAGE: Final = 3
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+EXIT_TERMINATED: Final = 143
+
+EXTRAS: Final[Mapping[str, str]] = {
+    "cryptography": "seal",
+    "hvac": "vault",
+    "requests": "vault",
+    "urllib3": "http",
+    "openvino": "engine",
+    "numpy": "engine",
+    "typer": "cli",
+    "rich": "cli",
+}
+"""Which extra of the distribution brings a package."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code: int = importlib.import_module("modelseal.cli.app").run(words)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # the one place where everything ends up
+        return _explain(error, as_json="--json" in words)
+    if code == EXIT_INTERRUPTED:
+        console.fail("interrupted")
+    return code
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Unwind as for an interrupt, so that whatever was begun is removed."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _explain(error: Exception, *, as_json: bool) -> int:
+    """Write what went wrong; returns the exit code."""
+    if debugging(os.environ):
+        sys.stderr.write(debug_text(error))
+    if isinstance(error, ModelsealError):
+        if as_json:
+            console.show_json(console.error_fields(error))
+        console.fail(error.message, error.hint)
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    if isinstance(error, ModuleNotFoundError) and _is_foreign(error):
+        return _explain_missing(str(error.name).partition(".")[0])
+    console.fail(
+        f"a fault of modelseal itself: {type(error).__name__}",
+        "set MODELSEAL_DEBUG=1 to see where, and report it",
+    )
+    return EXIT_INTERNAL
+
+
+def _is_foreign(error: ModuleNotFoundError) -> bool:
+    return not str(error.name).startswith("modelseal.")
+
+
+def _explain_missing(package: str) -> int:
+    extra = EXTRAS.get(package, "demo")
+    console.fail(
+        f"the package {package} is not installed",
+        f"install it with: pip install 'modelseal[{extra}]'",
+    )
+    return EXIT_MISSING_PACKAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
