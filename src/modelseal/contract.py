@@ -126,6 +126,7 @@ class Reason(StrEnum):
     DEVICE_UNAVAILABLE = "DeviceUnavailable"
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     MODEL_CLOSED = "ModelClosed"
+    REQUEST_INVALID = "RequestInvalid"
     # what should not happen
     INTERNAL = "InternalError"
 

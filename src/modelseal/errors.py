@@ -17,6 +17,7 @@
     ├── DeliveryError             OutOfMemory  NotMemoryBacked  PeerRejected
     ├── LeaseError                LeaseStale
     └── ServingError              DeviceUnavailable  ModelLoadFailed  ModelClosed
+                                  RequestInvalid
 
 Each class carries its `stage`, its `reason` (what users see), its own `exit_code` (within the
 decade of its stage, see `contract.Stage`), whether a new try can cure it (`transient`) and a
@@ -510,3 +511,10 @@ class ModelClosed(ServingError):
 
     reason = Reason.MODEL_CLOSED
     exit_code = 113
+
+
+class RequestInvalid(ServingError):
+    """What the model was asked does not fit its inputs: a name, a type, a shape, a value."""
+
+    reason = Reason.REQUEST_INVALID
+    exit_code = 114
