@@ -127,6 +127,38 @@ class Reason(StrEnum):
     MODEL_LOAD_FAILED = "ModelLoadFailed"
     MODEL_CLOSED = "ModelClosed"
     REQUEST_INVALID = "RequestInvalid"
+    # an EncryptedModel, as only the operator sees it
+    ACCEPTED = "Accepted"
+    SPEC_INVALID = "SpecInvalid"
+    PROVIDER_NOT_FOUND = "ProviderNotFound"
+    PROVIDER_INVALID = "ProviderInvalid"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    MODEL_NOT_ALLOWED = "ModelNotAllowed"
+    SIGNERS_NOT_ALLOWED = "SignersNotAllowed"
+    DELIVERY_NOT_ALLOWED = "DeliveryNotAllowed"
+    SERVER_IMAGE_NOT_ALLOWED = "ServerImageNotAllowed"
+    NAME_CONFLICT = "NameConflict"
+    APPLY_REFUSED = "ApplyRefused"
+    PINNED = "Pinned"
+    UNPINNED = "Unpinned"
+    SUSPENDED = "Suspended"
+    SCALED_TO_ZERO = "ScaledToZero"
+    WAITING_FOR_WAVE = "WaitingForWave"
+    PROGRESSING = "Progressing"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # a pod, as only the operator sees it
+    UNSCHEDULABLE = "Unschedulable"
+    NO_ROOM_FOR_UPDATE = "NoRoomForUpdate"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    POD_SECURITY_REFUSED = "PodSecurityRefused"
+    SERVICE_ACCOUNT_NOT_FOUND = "ServiceAccountNotFound"
+    POD_REFUSED = "PodRefused"
+    VOLUME_UNAVAILABLE = "VolumeUnavailable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    CONTAINER_CONFIG_INVALID = "ContainerConfigInvalid"
+    CRASH_LOOPING = "CrashLooping"
+    POD_FAILED = "PodFailed"
+    REPORT_UNAVAILABLE = "ReportUnavailable"
     # what should not happen
     INTERNAL = "InternalError"
 
@@ -211,3 +243,119 @@ class Env(StrEnum):
     QUEUE_SIZE = "MODELSEAL_QUEUE_SIZE"
     REQUEST_TIMEOUT = "MODELSEAL_REQUEST_TIMEOUT"
     DRAIN_SECONDS = "MODELSEAL_DRAIN_SECONDS"
+
+
+# --- on the cluster (docs/crd.md) ---
+
+GROUP: Final = "modelseal.dev"
+API_VERSION: Final = "v1alpha1"
+FIELD_MANAGER: Final = "modelseal-operator"
+
+LABEL_MODEL: Final = "modelseal.dev/model"
+"""On children and pods: the name of their EncryptedModel."""
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+LABEL_TEMPLATE: Final = "modelseal.dev/template"
+"""On pods: the hash of the pod template that they were made from."""
+ANNOTATION_DESIRED: Final = "modelseal.dev/desired-hash"
+"""On children: the hash of what the operator last applied."""
+ANNOTATION_GENERATION: Final = "modelseal.dev/generation"
+"""On the Deployment: the generation of the resource that its pod template was made from."""
+ANNOTATION_DEVICE: Final = "modelseal.dev/device"
+"""On the Deployment: the device that was chosen, and the wish that it was chosen for."""
+
+AGENT_CONTAINER: Final = "agent"
+RUNTIME_CONTAINER: Final = "runtime"
+AGENT_UID: Final = 10001
+RUNTIME_UID: Final = 10002
+TOKEN_SECONDS: Final = 600
+"""Life of the projected service account token; the shortest that Kubernetes allows."""
+
+MAX_NAME: Final = 50
+"""Length of an EncryptedModel's name, so that its children's names stay labels."""
+
+
+class Condition(StrEnum):
+    """The condition types of an EncryptedModel."""
+
+    ACCEPTED = "Accepted"
+    KEY_AVAILABLE = "KeyAvailable"
+    PINNED = "Pinned"
+    AVAILABLE = "Available"
+    READY = "Ready"
+
+
+PRECEDENCE: Final = (
+    # somebody may have tampered, or the right is gone: shown before everything else
+    Reason.SIGNATURE_INVALID,
+    Reason.SIGNATURE_MISSING,
+    Reason.ROLLBACK_REJECTED,
+    Reason.MODEL_NAME_MISMATCH,
+    Reason.MANIFEST_MAC_MISMATCH,
+    Reason.WRAPPED_KEY_INVALID,
+    Reason.KEY_COMMITMENT_MISMATCH,
+    Reason.DIGEST_MISMATCH,
+    Reason.SEGMENT_INVALID,
+    Reason.TRUNCATED,
+    Reason.TRAILING_DATA,
+    Reason.INDEX_INVALID,
+    Reason.HEADER_INVALID,
+    Reason.NOT_SEALED,
+    Reason.PEER_REJECTED,
+    Reason.KEY_REVOKED,
+    Reason.KEY_ACCESS_DENIED,
+    Reason.KEY_SERVICE_UNTRUSTED,
+    Reason.KEY_SERVICE_PROTOCOL,
+    Reason.EXPIRED,
+    Reason.LEASE_STALE,
+    Reason.LEASE_ENDED,
+    # somebody has to change something
+    Reason.SETTINGS_INVALID,
+    Reason.UNSUPPORTED_VERSION,
+    Reason.LIMIT_EXCEEDED,
+    Reason.MODEL_TOO_LARGE,
+    Reason.POSTURE_REFUSED,
+    Reason.SWAP_ACTIVE,
+    Reason.HARDENING_FAILED,
+    Reason.NOT_MEMORY_BACKED,
+    Reason.KEY_NOT_FOUND,
+    Reason.NO_RECIPIENT,
+    Reason.WRONG_KEY,
+    Reason.WRONG_PASSPHRASE,
+    Reason.SOURCE_NOT_FOUND,
+    Reason.SOURCE_DENIED,
+    Reason.SOURCE_CHANGED,
+    Reason.OUT_OF_MEMORY,
+    Reason.DEVICE_UNAVAILABLE,
+    Reason.MODEL_LOAD_FAILED,
+    Reason.IMAGE_PULL_FAILED,
+    Reason.CONTAINER_CONFIG_INVALID,
+    Reason.QUOTA_EXCEEDED,
+    Reason.POD_SECURITY_REFUSED,
+    Reason.SERVICE_ACCOUNT_NOT_FOUND,
+    Reason.POD_REFUSED,
+    Reason.NO_ROOM_FOR_UPDATE,
+    Reason.UNSCHEDULABLE,
+    Reason.VOLUME_UNAVAILABLE,
+    Reason.DELIVERY_FAILED,
+    Reason.INPUT_UNREADABLE,
+    Reason.OUTPUT_FAILED,
+    Reason.NOT_A_MODEL,
+    Reason.PORT_IN_USE,
+    Reason.INTERNAL,
+    Reason.CRASH_LOOPING,
+    Reason.POD_FAILED,
+    # time may heal it
+    Reason.KEY_SERVICE_UNAVAILABLE,
+    Reason.KEY_SERVICE_BUSY,
+    Reason.SOURCE_UNAVAILABLE,
+    Reason.PROGRESS_DEADLINE_EXCEEDED,
+    Reason.MODEL_CLOSED,
+    Reason.REPORT_UNAVAILABLE,
+    # it goes on
+    Reason.WAITING_FOR_WAVE,
+    Reason.WAITING_FOR_RUNTIME,
+    Reason.PROGRESSING,
+    Reason.STARTING,
+    Reason.SERVING,
+)
+"""Of several pods' reasons the one that comes first here is the one that is shown."""
