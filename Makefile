@@ -46,7 +46,9 @@ bench: $(STAMP) ## the benchmarks, side by side in one run, with plots
 	$(BIN)/python -m bench
 
 proto: $(STAMP) ## generate the protocol's message classes from its .proto file
-	$(BIN)/python -m grpc_tools.protoc --help >/dev/null
+	$(BIN)/python -m grpc_tools.protoc -I runtime/src --python_out=runtime/src \
+	  --pyi_out=runtime/src runtime/src/modelseal_runtime/proto/open_inference.proto
+	sed -i '1i # mypy: disable-error-code="type-arg"' runtime/src/modelseal_runtime/proto/*.pyi
 
 clean: ## remove the environment and every cache in the checkout
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,9 +1,12 @@
 """Whether arrays fit a model's inputs; said in sentences that a client can act on."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from modelseal.engine.tensors import BYTES, DTYPES, Array, TensorSpec
 from modelseal.errors import RequestInvalid, shown
+
+MAX_STRING_BYTES: Final = 256 << 20
 
 
 def by_name(specs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
@@ -12,14 +15,17 @@ def by_name(specs: Sequence[TensorSpec]) -> dict[str, TensorSpec]:
     return aliased | {spec.name: spec for spec in specs}
 
 
-def in_order(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> list[Array]:
+def in_order(
+    specs: Sequence[TensorSpec], known: Mapping[str, TensorSpec], inputs: Mapping[str, Array]
+) -> list[Array]:
     """Return the arrays in the order of the model's inputs, each of them fitting.
+
+    `known` is what `by_name` makes of `specs`.
 
     Raises:
         RequestInvalid: an input is missing, unknown, given twice, or of another type or shape.
 
     """
-    known = by_name(specs)
     given: dict[str, Array] = {}
     for name, array in inputs.items():
         spec = known.get(name)
@@ -76,7 +82,9 @@ def require_fit(spec: TensorSpec, array: Array) -> None:
 
 
 def _require_strings(spec: TensorSpec, array: Array) -> None:
-    # OpenVINO's binding takes strings as numpy's `S` type, which drops zero bytes at the end.
+    longest = 0
+    # OpenVINO's binding takes strings as numpy's `S` type: as wide as the longest element, and
+    # without zero bytes at the end.
     for value in array.flat:
         if not isinstance(value, bytes):
             raise RequestInvalid(f"the input {shown(spec.name)} has an element that is not bytes")
@@ -84,3 +92,9 @@ def _require_strings(spec: TensorSpec, array: Array) -> None:
             raise RequestInvalid(
                 f"the input {shown(spec.name)} has an element that ends with a zero byte"
             )
+        longest = max(longest, len(value))
+    if longest * array.size > MAX_STRING_BYTES:
+        raise RequestInvalid(
+            f"the input {shown(spec.name)} has {array.size} elements of up to {longest} bytes, "
+            f"allowed are {MAX_STRING_BYTES} bytes in all"
+        )

@@ -17,7 +17,7 @@ from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 
-from modelseal.engine.checking import in_order
+from modelseal.engine.checking import by_name, in_order
 from modelseal.engine.compiling import Compiled, compile_model, new_core, properties
 from modelseal.engine.configuration import Property
 from modelseal.engine.devices import Refusal
@@ -57,6 +57,7 @@ class LoadedModel:
     def __init__(self, parts: _Parts, compiled: Compiled) -> None:
         self.inputs: Final = tuple(describe(port) for port in compiled.model.inputs)
         self.outputs: Final = tuple(describe(port) for port in compiled.model.outputs)
+        self._known: Final = by_name(self.inputs)
         self.device: Final = compiled.device
         self.refused: Final[tuple[Refusal, ...]] = compiled.refused
         self.compile_seconds: Final = compiled.seconds
@@ -143,7 +144,7 @@ class LoadedModel:
         The arrays that `consume` gets are views of OpenVINO's memory; they must not leave it.
         The errors are those of `infer`.
         """
-        arrays = in_order(self.inputs, inputs)
+        arrays = in_order(self.inputs, self._known, inputs)
         request = self._enter()
         try:
             return consume(self._infer(request, arrays))

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol as functions from values to values; no I/O here."""
