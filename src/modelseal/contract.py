@@ -141,6 +141,7 @@ class Reason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     PINNED = "Pinned"
     UNPINNED = "Unpinned"
+    KEY_UNWRAPPED = "KeyUnwrapped"
     SUSPENDED = "Suspended"
     SCALED_TO_ZERO = "ScaledToZero"
     WAITING_FOR_WAVE = "WaitingForWave"

@@ -1,6 +1,7 @@
 """The children of an EncryptedModel: golden manifests, and what must hold for every one of them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from modelseal.contract import (
     LABEL_TEMPLATE,
     TOKEN_PATH,
 )
-from modelseal_operator.children import build_children
+from modelseal_operator.children import Context, build_children
 from modelseal_operator.children.common import digest_of
 from modelseal_operator.quantities import format_bytes, format_cpu, parse_quantity, whole_bytes
 from support.operator_objects import (
@@ -27,7 +28,7 @@ from support.operator_objects import (
 )
 
 GOLDEN = Path(__file__).parent / "golden"
-VARIANTS = {
+VARIANTS: dict[str, Callable[[], Context]] = {
     "filetype": context,
     "filetype-full": lambda: context(example("filetype-full"), cluster_provider_object()),
     "filetype-tmpfs": lambda: context(example("filetype-tmpfs"), cluster_provider_object()),

@@ -9,6 +9,7 @@ from modelseal.contract import (
     RUNTIME_UID,
     SOCKET_DIRECTORY,
     SOCKET_NAME,
+    TERMINATION_LOG,
     TOKEN_PATH,
     Delivery,
     Env,
@@ -92,6 +93,7 @@ def _web(web: Web | None) -> Mapping[Env, str | None]:
 
 def _both(context: Context) -> Mapping[Env, str | None]:
     return {
+        Env.TERMINATION_LOG: TERMINATION_LOG,
         Env.ALLOW_SWAP: "true" if context.resolved.provider.allow_swap else None,
         Env.LOG_LEVEL: context.settings.log_level,
     }
