@@ -119,6 +119,16 @@ class PlaintextMemory:
         self._protect(mmap.PROT_READ | mmap.PROT_WRITE)
         ctypes.memset(self._address, 0, self._length)
 
+    def discard(self, offset: int, length: int) -> None:
+        """Zero a part that is no longer needed and give its whole pages back; not after `seal`."""
+        if not 0 <= offset <= offset + length <= self._length:
+            raise DeliveryError("failed to discard a part of the model's memory: out of range")
+        ctypes.memset(self._address + offset, 0, length)
+        start, end = page_aligned(offset), (offset + length) // PAGE * PAGE
+        if start < end:
+            advice = mmap.MADV_DONTNEED if self._fd < 0 else mmap.MADV_REMOVE
+            self._map.madvise(advice, start, end - start)
+
     def truncate(self) -> None:
         """Free the pages; a reader that is left gets SIGBUS at its next access."""
         if self._fd >= 0:

@@ -1,0 +1,73 @@
+"""The lease as values: when to check, when to log in, how long the runtime may go on.
+
+No clock is read here; times are seconds of `CLOCK_BOOTTIME`, which goes on while a machine sleeps.
+
+Two deadlines are kept apart. The *right* lasts `max_stale` seconds beyond its last confirmation, so
+that an outage of the key service does not stop a model. What the *runtime* is told, `valid_for`,
+is much shorter: the longest pause between two checks and a margin, or what is left of the right
+where that is less. It is sent again at every check and at least once in `renewal` seconds, so a
+hung agent is noticed soon; an agent that lives withdraws at once with `Revoke`.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from modelseal.contract import MAX_TOKEN_TTL
+from modelseal_sidecar.settings import LeaseSettings
+
+JITTER: Final = 0.2
+MARGIN: Final = 10.0
+"""Seconds that a runtime waits for a late agent beyond the longest pause between two checks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The lease at one moment; each event makes a new one."""
+
+    settings: LeaseSettings
+    confirmed: float
+    """When the check that last confirmed the right was begun."""
+    next_check: float
+    login_due: float
+    """When the token is to be replaced; infinite where nobody logs in."""
+
+    @classmethod
+    def begin(cls, settings: LeaseSettings, *, now: float, factor: float) -> Self:
+        """Start a lease from an opening whose unwrap began at `now`."""
+        lease = cls(settings=settings, confirmed=now, next_check=now, login_due=math.inf)
+        return lease.scheduled(now, factor)
+
+    def scheduled(self, now: float, factor: float) -> Self:
+        """Plan the next check; `factor` in [0, 1) chooses within the jitter."""
+        spread = 1 - JITTER + 2 * JITTER * factor
+        return replace(self, next_check=now + self.settings.interval * spread)
+
+    def confirm(self, begun: float) -> Self:
+        """Note that the right was confirmed by a check that was begun at `begun`."""
+        return replace(self, confirmed=max(self.confirmed, begun))
+
+    def logged_in(self, now: float, token_seconds: float | None) -> Self:
+        """Note a login and the life of its token; it is replaced after five minutes at most."""
+        if token_seconds is None:
+            return replace(self, login_due=math.inf)
+        return replace(self, login_due=now + min(max(token_seconds, 0.0), MAX_TOKEN_TTL))
+
+    def with_settings(self, settings: LeaseSettings, now: float) -> Self:
+        """Take over changed settings; a shorter interval acts at once."""
+        latest = now + settings.interval * (1 + JITTER)
+        return replace(self, settings=settings, next_check=min(self.next_check, latest))
+
+    @property
+    def stale_at(self) -> float:
+        """When the right ends unless it is confirmed again."""
+        return self.confirmed + self.settings.max_stale
+
+    @property
+    def renewal(self) -> float:
+        """Seconds after which the runtime has to hear from the agent again."""
+        return self.settings.interval * (1 + JITTER)
+
+    def valid_for(self, now: float, rest: float = math.inf) -> float:
+        """Return what the runtime is told; `rest` limits it too (the seal's `notAfter`)."""
+        return max(0.0, min(self.renewal + MARGIN, self.stale_at - now, rest))

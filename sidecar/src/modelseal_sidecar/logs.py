@@ -1,0 +1,58 @@
+"""Structured logs: one JSON object per line on stderr, for the agent's own events only.
+
+Messages are fixed texts; what varies goes into fields. Other libraries' loggers are not connected,
+because what they say may quote an address or an answer.
+"""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, TextIO
+
+LOGGER: Final = logging.getLogger("modelseal_sidecar")
+_FIELD: Final = "fields"
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one line of ASCII JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; exceptions appear as type and place, never with their text."""
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        line |= getattr(record, _FIELD, {})
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+            line["at"] = places(record.exc_info[2])
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+def log(level: int, event: str, *, failure: BaseException | None = None, **fields: object) -> None:
+    """Log a fixed text with fields; `failure` adds an unexpected exception's type and place."""
+    LOGGER.log(level, event, extra={_FIELD: fields}, exc_info=failure)
+
+
+def configure(level: str, stream: TextIO = sys.stderr) -> None:
+    """Connect the agent's logger, and no other, to `stream`."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    LOGGER.handlers = [handler]
+    LOGGER.propagate = False
+    LOGGER.setLevel(level)
+    if not logging.root.handlers:
+        logging.root.addHandler(logging.NullHandler())
+
+
+def places(trace: TracebackType | None) -> list[str]:
+    """Return where an exception passed, outermost first, as `file:line`."""
+    found = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found

@@ -1,0 +1,71 @@
+"""The lease's arithmetic: jitter, token life, and what a runtime is told."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelseal.contract import MAX_TOKEN_TTL
+from modelseal_sidecar.lease import JITTER, MARGIN, Lease
+from modelseal_sidecar.settings import LeaseSettings
+
+SETTINGS = LeaseSettings(interval=60.0, max_stale=3600.0)
+
+
+def begun(now: float = 1000.0) -> Lease:
+    return Lease.begin(SETTINGS, now=now, factor=0.5)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.floats(5, 3600), st.floats(0, 1e6))
+def test_checks_are_spread_by_a_fifth_around_the_interval(
+    factor: float, interval: float, now: float
+) -> None:
+    settings = LeaseSettings(interval=interval, max_stale=7200.0)
+    pause = Lease.begin(settings, now=now, factor=factor).next_check - now
+    assert interval * (1 - JITTER) - 1e-6 <= pause <= interval * (1 + JITTER) + 1e-6
+
+
+def test_a_runtime_is_told_the_longest_pause_and_a_margin() -> None:
+    assert begun().valid_for(1000.0) == pytest.approx(60 * 1.2 + MARGIN)
+
+
+def test_what_a_runtime_is_told_counts_down_to_max_stale() -> None:
+    lease = begun()
+    assert lease.valid_for(1000 + 3600 - 30) == 30.0
+    assert lease.valid_for(1000 + 3600) == 0.0
+    assert lease.valid_for(1000 + 9999) == 0.0
+
+
+def test_a_confirmation_counts_from_when_the_check_was_begun() -> None:
+    assert begun().confirm(1060.0).stale_at == 1060.0 + 3600.0
+
+
+def test_a_late_answer_to_an_old_check_does_not_shorten_the_right() -> None:
+    assert begun().confirm(900.0).stale_at == 1000.0 + 3600.0
+
+
+def test_the_seals_end_limits_what_a_runtime_is_told() -> None:
+    assert begun().valid_for(1000.0, rest=7.0) == 7.0
+    assert begun().valid_for(1000.0, rest=-7.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("token_seconds", "due"),
+    [(60.0, 1060.0), (86400.0, 1000.0 + MAX_TOKEN_TTL), (-5.0, 1000.0), (None, math.inf)],
+)
+def test_a_login_is_due_at_the_tokens_end_and_within_five_minutes(
+    token_seconds: float | None, due: float
+) -> None:
+    assert begun().logged_in(1000.0, token_seconds).login_due == due
+
+
+def test_a_shorter_interval_acts_at_once() -> None:
+    longest = Lease.begin(SETTINGS, now=0.0, factor=0.99)
+    shorter = longest.with_settings(LeaseSettings(interval=5.0, max_stale=60.0), 10.0)
+    assert shorter.next_check == pytest.approx(16.0)
+    assert shorter.stale_at == 60.0
+
+
+def test_the_same_settings_change_nothing() -> None:
+    assert begun().with_settings(SETTINGS, 1010.0) == begun()
