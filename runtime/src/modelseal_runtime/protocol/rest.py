@@ -26,7 +26,8 @@ from modelseal_runtime.protocol.tensors import (
     encode_values,
 )
 
-HEADER_LENGTH: Final = b"inference-header-content-length"
+HEADER_NAME: Final = "Inference-Header-Content-Length"
+HEADER_LENGTH: Final = HEADER_NAME.lower().encode()
 JSON_TYPE: Final = b"application/json"
 BINARY_TYPE: Final = b"application/octet-stream"
 _UNSUPPORTED: Final = ("shared_memory_region", "classification")
@@ -57,8 +58,7 @@ def parse(body: memoryview, header_length: int | None, interface: Interface) -> 
     length = body.nbytes if header_length is None else header_length
     if not 0 <= length <= body.nbytes:
         raise invalid(
-            f"the header Inference-Header-Content-Length says {header_length}, "
-            f"and the body has {body.nbytes} bytes"
+            f"the header {HEADER_NAME} says {header_length}, and the body has {body.nbytes} bytes"
         )
     fields = _json_object(body[:length])
     parameters = _parameters("the request", fields)

@@ -1,0 +1,63 @@
+"""`modelseal-runtime`: serve the model that the agent delivers."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import NoReturn
+
+import uvloop
+from modelseal.hardening import harden
+
+from modelseal.errors import ModelsealError
+from modelseal_runtime import ending, logs
+from modelseal_runtime.program import Program
+from modelseal_runtime.settings import Settings
+
+
+def main() -> NoReturn:
+    """Run the program and end the process with its exit code."""
+    ending.leave(run(os.environ))
+
+
+def run(environ: Mapping[str, str]) -> int:
+    """Serve until a signal comes; return the exit code (docs/operations.md lists them)."""
+    try:
+        settings = Settings.from_env(environ)
+        logs.configure(settings.log_level)
+        harden(allow_swap=settings.allow_swap)
+        ending.prepare()
+        leave_directory()
+        # Not closed: the process ends right after, and a loop that closes waits for every handle.
+        loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(_serve(settings))
+    except ModelsealError as error:
+        logs.log(logging.ERROR, error.message, reason=error.reason, hint=error.hint)
+        sys.stderr.write(f"modelseal-runtime: error: {error.message}\n")
+        return error.exit_code
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    await Program(settings).run()
+
+
+def leave_directory() -> None:
+    """Make the current directory one that is gone, so that no relative path leads anywhere.
+
+    OpenVINO resolves what an ONNX model refers to against the current directory.
+    """
+    with contextlib.suppress(OSError):
+        empty = tempfile.mkdtemp(prefix="modelseal-")
+        os.chdir(empty)
+        os.rmdir(empty)
+        return
+    os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

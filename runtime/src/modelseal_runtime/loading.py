@@ -1,0 +1,65 @@
+"""From a delivered model to one that serves."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from modelseal.cgroups import cpu_quota
+
+from modelseal.engine import LoadedModel
+from modelseal.handover import Model
+from modelseal_runtime.delivery import Mapped
+from modelseal_runtime.protocol.query import Identity, Interface
+from modelseal_runtime.serving import Served
+from modelseal_runtime.settings import AUTO
+
+LATENCY: Final = "LATENCY"
+THROUGHPUT: Final = "THROUGHPUT"
+STREAMS_PAY_SECONDS: Final = 0.0008
+"""From here on, several inferences at a time beat one that uses all cores."""
+
+
+def load(
+    model: Model, memory: Mapped, *, name: str | None, devices: Sequence[str], hint: str
+) -> Served:
+    """Load, warm up, and choose the performance hint by measurement where none was given.
+
+    The memory is released when the model is closed, and if loading fails.
+
+    Raises:
+        ModelLoadFailed: OpenVINO does not take the model.
+        DeviceUnavailable: no wanted device is there.
+
+    """
+    threads = cpu_threads()
+    chosen = LATENCY if hint == AUTO else hint
+    loaded = _load(memory, memory.user(), devices, chosen, threads)
+    fastest = loaded.warm_up()
+    if hint == AUTO and threads > 1 and STREAMS_PAY_SECONDS <= fastest < math.inf:
+        chosen, release = THROUGHPUT, memory.user()
+        loaded.close()  # first, so that the packed weights are never there twice
+        loaded = _load(memory, release, devices, chosen, threads)
+        loaded.warm_up()
+    return Served(
+        model=loaded,
+        identity=Identity(name=name or model.model.rpartition("/")[2], version=model.version),
+        interface=Interface(loaded.inputs, loaded.outputs),
+        digest=model.digest,
+        hint=chosen,
+    )
+
+
+def _load(
+    memory: Mapped, release: Callable[[], None], devices: Sequence[str], hint: str, threads: int
+) -> LoadedModel:
+    return LoadedModel.load(
+        memory.files, release=release, devices=devices, hint=hint, threads=threads
+    )
+
+
+def cpu_threads() -> int:
+    """Return how many CPUs this process may use at a time: affinity and the container's quota."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))

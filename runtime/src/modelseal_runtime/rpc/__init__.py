@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, health and reflection over gRPC."""
