@@ -1,0 +1,56 @@
+"""Reading and writing small key files; the private half is its owner's alone."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+from modelseal.errors import InputUnreadable, OutputFailed, SettingsError, shown
+
+_MAX_BYTES: Final = 16 << 10
+
+
+def read_key_file(path: Path) -> bytes:
+    """Return the content of a key file, which is small.
+
+    Raises:
+        InputUnreadable: it cannot be read.
+        SettingsError: it is too long to hold a key.
+
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise InputUnreadable(f"failed to read {shown(str(path))}: {error.strerror}") from error
+    if len(data) > _MAX_BYTES:
+        raise SettingsError(f"failed to read {shown(str(path))}: it is too long to be a key")
+    return data
+
+
+def write_key_pair(private_path: Path, private: bytes, public: bytes) -> None:
+    """Write a private key (0600) and, beside it, its `.pub` (0644); never over existing files.
+
+    Raises:
+        OutputFailed: one of the two exists already or cannot be written; neither is left.
+
+    """
+    public_path = private_path.with_name(f"{private_path.name}.pub")
+    with contextlib.ExitStack() as undo:
+        for path, data, mode in ((private_path, private, 0o600), (public_path, public, 0o644)):
+            try:
+                _write_new(path, data, mode, undo)
+            except OSError as error:
+                raise OutputFailed(
+                    f"failed to write {shown(str(path))}: {error.strerror}"
+                ) from error
+        undo.pop_all()
+
+
+def _write_new(path: Path, data: bytes, mode: int, undo: contextlib.ExitStack) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    undo.callback(path.unlink, missing_ok=True)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
