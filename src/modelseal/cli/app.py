@@ -92,7 +92,12 @@ def load(verb: str) -> Any:
     """Import the verb's module and return its command."""
     module = importlib.import_module(f"modelseal.cli.{verb}")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(verb, context_settings=getattr(module, "SETTINGS", None))(module.command)
+    lines = "".join(f"  {line}\n" for line in module.EXAMPLES.splitlines())
+    app.command(
+        verb,
+        epilog=f"\b\nExamples:\n{lines}",
+        context_settings=SETTINGS | getattr(module, "SETTINGS", {}),
+    )(module.command)
     return typer.main.get_command(app)
 
 

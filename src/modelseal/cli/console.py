@@ -71,6 +71,11 @@ def error_fields(error: ModelsealError) -> dict[str, Any]:
     }
 
 
+def printable(text: str) -> str:
+    """Return a foreign text with control characters escaped, so that it cannot steer a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def human_size(length: int) -> str:
     """Return a size for people, such as `3.2 MB`; decimal units, as disks and networks use."""
     size = float(length)

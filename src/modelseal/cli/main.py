@@ -21,7 +21,6 @@ from modelseal.errors import ModelsealError
 EXIT_INTERNAL: Final = 1
 EXIT_MISSING_PACKAGE: Final = 3
 EXIT_INTERRUPTED: Final = 130
-EXIT_BROKEN_PIPE: Final = 141
 EXIT_TERMINATED: Final = 143
 
 EXTRAS: Final[Mapping[str, str]] = {
@@ -40,13 +39,15 @@ EXTRAS: Final[Mapping[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         code: int = importlib.import_module("modelseal.cli.app").run(words)
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     except Exception as error:  # the one place where everything ends up
         return _explain(error, as_json="--json" in words)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code == EXIT_INTERRUPTED:
         console.fail("interrupted")
     return code
@@ -66,9 +67,6 @@ def _explain(error: Exception, *, as_json: bool) -> int:
             console.show_json(console.error_fields(error))
         console.fail(error.message, error.hint)
         return error.exit_code
-    if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     if isinstance(error, ModuleNotFoundError) and _is_foreign(error):
         return _explain_missing(str(error.name).partition(".")[0])
     console.fail(

@@ -1,0 +1,127 @@
+"""The only reader of environment variables: Vault's usual ones, and where a passphrase comes from.
+
+The command line honours what people have set for the `vault` and `bao` programs; the agent honours
+none of it.
+"""
+
+import getpass
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from modelseal import contract
+from modelseal.errors import InputUnreadable, SettingsError, shown
+from modelseal.keys import KeyProvider, VaultSettings, open_provider, parse_key_uri
+from modelseal.secret import Secret
+
+MAX_PASSPHRASE_BYTES: Final = 1024
+MAX_TOKEN_BYTES: Final = 64 << 10
+_LOGIN_FILE: Final = ".vault-token"
+
+
+def open_key(uri: str, *, confirm: bool = False) -> KeyProvider:
+    """Return the provider that a key URI names; `confirm` asks for a new passphrase twice."""
+    settings = vault_settings(os.environ) if parse_key_uri(uri).kind.startswith("vault") else None
+    return open_provider(uri, vault=settings, passphrase=passphrase_reader(confirm=confirm))
+
+
+def vault_settings(environ: Mapping[str, str]) -> VaultSettings:
+    """Return how to reach Vault or OpenBao, from `VAULT_*` or `BAO_*`.
+
+    Raises:
+        SettingsError: the address or the token is missing.
+
+    """
+    address = _variable(environ, "ADDR")
+    if not address:
+        raise SettingsError(
+            "failed to reach a key service: VAULT_ADDR is not set",
+            hint="export VAULT_ADDR=https://... and, for a private CA, VAULT_CACERT=FILE",
+        )
+    ca_file = _variable(environ, "CACERT")
+    return VaultSettings(
+        address=address,
+        namespace=_variable(environ, "NAMESPACE") or None,
+        ca_file=Path(ca_file) if ca_file else None,
+        auth=TokenAuth(read=lambda: vault_token(environ)),
+    )
+
+
+def vault_token(environ: Mapping[str, str]) -> Secret:
+    """Return the token of `VAULT_TOKEN`, or of the file that `vault login` writes.
+
+    Raises:
+        SettingsError: there is none.
+
+    """
+    token = _variable(environ, "TOKEN")
+    path = Path(environ.get("HOME") or Path.home()) / _LOGIN_FILE
+    if not token and path.is_file():
+        token = _read_line(path, MAX_TOKEN_BYTES, "the Vault token").decode("ascii", "replace")
+    if not token:
+        raise SettingsError(
+            "failed to log in to the key service: there is no token",
+            hint="run `vault login` or `bao login`, or export VAULT_TOKEN",
+        )
+    return Secret(token.encode())
+
+
+def passphrase_reader(*, confirm: bool) -> Callable[[], Secret]:
+    """Return a function that gets the passphrase from a file or the terminal, when it is needed."""
+    path = os.environ.get(contract.Env.PASSPHRASE_FILE)
+    if path:
+        return lambda: passphrase_from_file(Path(path))
+    return lambda: passphrase_from_terminal(confirm=confirm)
+
+
+def passphrase_from_file(path: Path) -> Secret:
+    """Return the first line of the file.
+
+    Raises:
+        InputUnreadable: it cannot be read.
+        SettingsError: it is empty, or too long.
+
+    """
+    return Secret(_read_line(path, MAX_PASSPHRASE_BYTES, "the passphrase"))
+
+
+def passphrase_from_terminal(*, confirm: bool) -> Secret:
+    """Ask on the terminal, without showing it.
+
+    Raises:
+        SettingsError: there is no terminal, nothing was typed, or the two answers differ.
+
+    """
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            "failed to ask for the passphrase: this is not a terminal",
+            hint=f"put it into a file and name that in {contract.Env.PASSPHRASE_FILE}",
+        )
+    first = getpass.getpass("Passphrase: ")
+    if not first:
+        raise SettingsError("failed to read the passphrase: it is empty")
+    if confirm and getpass.getpass("Again, to be sure: ") != first:
+        raise SettingsError("failed to read the passphrase: the two differ")
+    return Secret(first.encode())
+
+
+def _variable(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(f"VAULT_{name}") or environ.get(f"BAO_{name}") or ""
+
+
+def _read_line(path: Path, limit: int, what: str) -> bytes:
+    """Return a file's only line; its content is never part of a message."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise InputUnreadable(
+            f"failed to read {what} from {shown(str(path))}: {error.strerror}"
+        ) from None
+    line = content.split(b"\n", 1)[0].rstrip(b"\r")
+    if not line or len(content) > limit:
+        problem = f"it is empty or longer than {limit} bytes"
+        raise SettingsError(f"failed to read {what} from {shown(str(path))}: {problem}")
+    return line

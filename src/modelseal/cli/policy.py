@@ -1,0 +1,1 @@
+"""`modelseal policy`: what to paste into Vault or OpenBao."""

@@ -1,0 +1,34 @@
+"""Progress in bytes on stderr, and nothing where nobody watches."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+@contextlib.contextmanager
+def in_bytes(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs; yields what to call with each further count of bytes."""
+    console = Console(file=sys.stderr)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
