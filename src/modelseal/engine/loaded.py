@@ -58,6 +58,7 @@ class LoadedModel:
         self.inputs: Final = tuple(describe(port) for port in compiled.model.inputs)
         self.outputs: Final = tuple(describe(port) for port in compiled.model.outputs)
         self._known: Final = by_name(self.inputs)
+        self._shares_outputs: Final = all(spec.datatype != BYTES for spec in self.outputs)
         self.device: Final = compiled.device
         self.refused: Final[tuple[Refusal, ...]] = compiled.refused
         self.compile_seconds: Final = compiled.seconds
@@ -235,30 +236,35 @@ class LoadedModel:
             raise ModelClosed("failed to ask the model: it was closed")
 
     def _infer(self, request: Any, arrays: Sequence[Array]) -> dict[str, Array]:
-        failure = _start(request, arrays, self.inputs)
-        if failure:
+        results = _start(request, arrays, self.inputs, share=self._shares_outputs)
+        if isinstance(results, str):
             varies = any(spec.shape is None or -1 in spec.shape for spec in self.inputs)
             kind = RequestInvalid if varies else ServingError
-            raise kind(f"failed to run the model: OpenVINO refused the inputs ({failure})")
+            raise kind(f"failed to run the model: OpenVINO refused the inputs ({results})")
         return {
-            spec.name: from_openvino(request.get_output_tensor(index), spec)
-            for index, spec in enumerate(self.outputs)
+            spec.name: from_openvino(array, spec)
+            for spec, array in zip(self.outputs, results, strict=True)
         }
 
 
-def _start(request: Any, arrays: Sequence[Array], specs: Sequence[TensorSpec]) -> str:
-    """Run a request; return the kind of OpenVINO's exception, whose text names the model's layers.
+def _start(
+    request: Any, arrays: Sequence[Array], specs: Sequence[TensorSpec], *, share: bool
+) -> Sequence[Array] | str:
+    """Run a request; return its outputs, or the kind of OpenVINO's exception.
 
-    The tensors share the arrays' memory; both live until the run is over.
+    That exception's text names layers of the model, so it goes no further. The tensors share the
+    arrays' memory; both live until the run is over.
     """
     try:
         tensors = [to_openvino(array, spec) for array, spec in zip(arrays, specs, strict=True)]
         for index, tensor in enumerate(tensors):
             request.set_input_tensor(index, tensor)
-        request.infer(share_outputs=True, decode_strings=False)
+        outputs: Sequence[Array] = request.infer(
+            share_outputs=share, decode_strings=False
+        ).to_tuple()
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         return type(error).__name__
-    return ""
+    return outputs
 
 
 def _optimal(compiled: Any) -> int:

@@ -107,13 +107,14 @@ def to_openvino(array: Array, spec: TensorSpec) -> Any:
     return tensor
 
 
-def from_openvino(tensor: Any, spec: TensorSpec) -> Array:
-    """View a tensor as an array; the view is valid until the request runs again."""
+def from_openvino(array: Array, spec: TensorSpec) -> Array:
+    """View an output of OpenVINO as what stands for its datatype.
+
+    It is valid until the request runs again.
+    """
     if spec.datatype == BYTES:
-        strings: Array = tensor.bytes_data.astype(np.object_)
-        return strings
-    data: Array = tensor.data
-    return data.view(np.uint16) if spec.datatype == "BF16" else data
+        return array.astype(np.object_)
+    return array.view(np.uint16) if spec.datatype == "BF16" else array
 
 
 def _string_tensor(array: Array) -> Any:
