@@ -1,11 +1,12 @@
 """Inference requests and answers over gRPC, with raw or typed contents."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from modelseal.engine import Array, TensorSpec
+from modelseal.engine import DTYPES, Array, TensorSpec
 from modelseal.errors import shown
 from modelseal_runtime.proto import open_inference_pb2 as pb
 from modelseal_runtime.protocol.failure import invalid
@@ -17,8 +18,10 @@ from modelseal_runtime.protocol.tensors import (
     decode_raw,
     dtype_of,
     encode_raw,
+    require_range,
 )
 
+_WIDE: Final = {"i": np.int64, "u": np.uint64}
 _CONTENTS: Final = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -92,32 +95,31 @@ def _input(tensor: Any, raw: memoryview | None) -> Array:
         if tensor.HasField("contents"):
             raise invalid(f"the input {shown(name)} has both contents and raw contents")
         return decode_raw(name, datatype, shape, raw)
-    dtype = dtype_of(name, datatype)
+    dtype_of(name, datatype)
     if datatype in RAW_ONLY:
         raise invalid(f"the input {shown(name)} is {datatype}, which has no form but raw contents")
     values = getattr(tensor.contents, _CONTENTS[datatype])
     filled = [field.name for field, _ in tensor.contents.ListFields()]
     if any(field != _CONTENTS[datatype] for field in filled):
         raise invalid(f"the input {shown(name)} is {datatype} and carries {filled[0]}")
-    return _array(name, datatype, shape, values, dtype)
+    return _array(name, datatype, shape, values)
 
 
-def _array(
-    name: str, datatype: str, shape: Sequence[int], values: Any, dtype: np.dtype[Any]
-) -> Array:
-    array = np.empty(len(values), dtype)
-    try:
+def _array(name: str, datatype: str, shape: Sequence[int], values: Any) -> Array:
+    dtype = DTYPES[datatype]
+    if datatype == BYTES:
+        array: Array = np.empty(len(values), dtype)
         array[:] = values
-    except OverflowError:
-        raise invalid(
-            f"the input {shown(name)} has a value beyond the range of {datatype}"
-        ) from None
-    try:
-        return array.reshape(shape)
-    except ValueError:
+    else:
+        # Narrow integers travel as 32 bits, so what they hold has to be looked at.
+        array = np.array(values, _WIDE.get(dtype.kind, dtype))
+        require_range(name, datatype, array)
+        array = array.astype(dtype, copy=False)
+    if array.size != math.prod(shape):
         raise invalid(
             f"the input {shown(name)} has {len(values)} elements, which do not make {list(shape)}"
-        ) from None
+        )
+    return array.reshape(shape)
 
 
 def _outputs(request: pb.ModelInferRequest, interface: Interface) -> Sequence[Wanted]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from modelseal.engine import DTYPES, Array
 from modelseal.errors import shown
-from modelseal_runtime.protocol.failure import Failure, Kind, invalid
+from modelseal_runtime.protocol.failure import invalid
 
 BYTES: Final = "BYTES"
 RAW_ONLY: Final = frozenset({"FP16", "BF16"})
@@ -95,16 +95,27 @@ def decode_values(name: str, datatype: str, shape: Sequence[int], values: Any) -
         raise invalid(f"the data of {shown(name)} is not a list")
     if datatype == BYTES:
         return _shaped(name, shape, _strings(name, values))
-    try:
-        array = np.array(values)
-    except (ValueError, OverflowError):
-        raise invalid(f"the data of {shown(name)} is not an even list of values") from None
+    array = _numbers(name, datatype, values)
     if array.size and array.dtype.kind not in _JSON_KINDS[dtype.kind]:
         raise invalid(f"the data of {shown(name)} has a value that is not {datatype}")
-    if dtype.kind in "iu" and array.size:
-        _require_range(name, datatype, array, dtype)
+    require_range(name, datatype, array)
     with np.errstate(over="ignore"):  # beyond FP32 is infinity, as for every parser of floats
         return _shaped(name, shape, array.astype(dtype, copy=False))
+
+
+def require_range(name: str, datatype: str, array: Array) -> None:
+    """Refuse integers that the datatype cannot hold.
+
+    Raises:
+        Failure: there is one.
+
+    """
+    dtype = DTYPES[datatype]
+    if dtype.kind not in "iu" or not array.size:
+        return
+    bounds = np.iinfo(dtype)
+    if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
+        raise invalid(f"the data of {shown(name)} has a value beyond the range of {datatype}")
 
 
 def encode_raw(datatype: str, array: Array) -> bytes:
@@ -139,17 +150,17 @@ def encode_values(name: str, datatype: str, array: Array) -> Any:
         ) from None
 
 
-def require_within(name: str, size: int, limit: int) -> None:
-    """Refuse a tensor that is larger than what is allowed.
-
-    Raises:
-        Failure: it is.
-
-    """
-    if size > limit:
-        raise Failure(
-            Kind.TOO_LARGE, f"the tensor {shown(name)} has {size} bytes, allowed are {limit}"
-        )
+def _numbers(name: str, datatype: str, values: list[Any]) -> Array:
+    try:
+        if datatype != "UINT64":
+            return np.array(values)
+        # numpy makes floats of small and large unsigned integers together.
+        array: Array = np.array(values, np.object_)
+        if all(type(value) is int and 0 <= value < 1 << 64 for value in array.flat):
+            return array.astype(np.uint64)
+    except (ValueError, OverflowError):
+        raise invalid(f"the data of {shown(name)} is not an even list of values") from None
+    raise invalid(f"the data of {shown(name)} has a value that is not {datatype}")
 
 
 def _decode_strings(name: str, shape: Sequence[int], count: int, data: memoryview) -> Array:
@@ -193,7 +204,8 @@ def _strings(name: str, values: list[Any]) -> list[bytes]:
 
 def _shaped(name: str, shape: Sequence[int], values: Array | list[bytes]) -> Array:
     array = values if isinstance(values, np.ndarray) else _objects(values)
-    flat = array.ndim == 1 and array.size == math.prod(shape)
+    # Nested lists cannot say what lies inside a length of zero.
+    flat = (array.ndim == 1 or not array.size) and array.size == math.prod(shape)
     if not flat and array.shape != tuple(shape):
         raise invalid(
             f"the data of {shown(name)} has the shape {list(array.shape)}, expected {list(shape)} "
@@ -206,9 +218,3 @@ def _objects(values: list[bytes]) -> Array:
     array = np.empty(len(values), np.object_)
     array[:] = values
     return array
-
-
-def _require_range(name: str, datatype: str, array: Array, dtype: np.dtype[Any]) -> None:
-    bounds = np.iinfo(dtype)
-    if int(array.min()) < bounds.min or int(array.max()) > bounds.max:
-        raise invalid(f"the data of {shown(name)} has a value beyond the range of {datatype}")
