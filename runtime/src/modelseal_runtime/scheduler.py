@@ -116,8 +116,10 @@ def _run(job: Job) -> tuple[Any, BaseException | None]:
         return None, None
     try:
         return job.work(), None
-    except BaseException as error:  # handed to whoever waits; the worker lives on
-        return None, error.with_traceback(None) if isinstance(error, Failure) else error
+    except Exception as error:  # handed to whoever waits; the worker lives on
+        return None, error if not isinstance(error, StopIteration) else _unexpected()
+    except BaseException:  # such as SystemExit, which would end the event loop
+        return None, _unexpected()
     finally:
         job.took = time.perf_counter() - started
 
@@ -133,3 +135,7 @@ def _settle(job: Job, result: Any, error: BaseException | None) -> None:
 
 def _expire(job: Job) -> None:
     _settle(job, None, Failure(Kind.TIMEOUT, "the request took longer than is allowed"))
+
+
+def _unexpected() -> Failure:
+    return Failure(Kind.INTERNAL, "the server failed to answer")
