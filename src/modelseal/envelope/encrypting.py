@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, cast
 
 from modelseal.envelope.floe import (
     HEADER_LENGTH,
@@ -19,10 +19,9 @@ from modelseal.envelope.floe import (
     Parameters,
     Random,
 )
-from modelseal.envelope.workers import Progress, share_out
+from modelseal.envelope.workers import RUN_LENGTH, Progress, share_out
 from modelseal.errors import InputUnreadable
 
-RUN_LENGTH: Final = 4 << 20
 Write = Callable[[int, memoryview], None]
 """Writes a piece of ciphertext at an offset; called from several threads."""
 

@@ -18,11 +18,9 @@ from typing import Final, Protocol
 from modelseal.envelope.derive import KeySource, payload_context
 from modelseal.envelope.floe import GCM256_IV256_1M, HEADER_LENGTH, OVERHEAD, Cipher, Parameters
 from modelseal.envelope.manifest import FileEntry, Seal
-from modelseal.envelope.workers import Progress, default_threads, share_out
+from modelseal.envelope.workers import RUN_LENGTH, Progress, default_threads, share_out
 from modelseal.errors import DigestMismatch, KeyCommitmentMismatch, ModelsealError
 
-RUN_LENGTH: Final = 4 << 20
-"""Bytes of ciphertext that a thread fetches at a time, in whole segments (measured: bench/)."""
 _ZEROS: Final = bytes(1 << 20)
 
 

@@ -11,6 +11,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 MAX_THREADS: Final = 8
+RUN_LENGTH: Final = 4 << 20
+"""Bytes of ciphertext that a thread has in hand, in whole segments.
+
+From 1 to 16 MiB the speed is the same for a local file; less would make many small requests to a
+remote one, more would only cost memory.
+"""
+
 Progress = Callable[[int], None]
 """Called with the bytes that are done since its last call; by one thread at a time."""
 
