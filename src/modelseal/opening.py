@@ -196,7 +196,8 @@ def decrypt_all(
         index = open_index(seal, source, keys)
         on_stage(Stage.DECRYPT)
         placement = place(seal, index)
-        for file, entry in zip(placement.entries, seal.manifest.files[1:], strict=True):
+        for file, each in zip(placement.entries, index.entries, strict=True):
+            entry = seal.manifest.files[each.number]
             with _opened(source, entry.name, entry.ciphertext_length, keys) as payload:
                 decrypt_payload(
                     seal=seal,

@@ -1,0 +1,226 @@
+"""The hardened client for Vault and OpenBao; the only module that knows hvac.
+
+hvac follows redirects with the token in hand, honours ambient proxies, CA bundles and tokens, never
+tries again, and puts bodies into exceptions. Here a session without environment, redirects or
+ambient token carries each request, with timeouts, bounded tries and bounded answers, and what comes
+back is classified by `answers`.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import hvac
+import requests
+import urllib3
+from hvac.adapters import RawAdapter
+
+from modelseal.contract import MAX_TOKEN_TTL
+from modelseal.errors import (
+    KeyAccessDenied,
+    KeyServiceProtocolError,
+    KeyServiceUnavailable,
+    KeyServiceUntrusted,
+    SettingsError,
+    shown,
+)
+from modelseal.keys.answers import RETRIED, Answer, read_answer
+from modelseal.keys.settings import AppRoleAuth, JwtAuth, TokenAuth, VaultSettings
+from modelseal.secret import Secret
+
+TRIES: Final = 4
+TIMEOUT: Final = (3.05, 10.0)
+MAX_ANSWER: Final = 1 << 20
+MAX_RETRY_AFTER: Final = 5.0
+_FIRST_PAUSE: Final = 0.2
+_Result = TypeVar("_Result")
+Conversation = Any
+"""What a call is made on; named here so that hvac stays in this module."""
+
+
+class VaultClient:
+    """A logged-in conversation with one key service; calls are serialised."""
+
+    def __init__(
+        self, settings: VaultSettings, *, pause: Callable[[float], object] = time.sleep
+    ) -> None:
+        """Prepare; nothing is asked yet. `pause` waits that many seconds between tries."""
+        if not settings.address.startswith(("https://", "http://")):
+            raise SettingsError(
+                f"failed to read the key service's address {shown(settings.address)}",
+                hint="write https://HOST:PORT",
+            )
+        self._settings: Final = settings
+        self._lock: Final = threading.RLock()
+        self._adapter: Final = _Adapter(
+            base_uri=settings.address,
+            token="",
+            namespace=settings.namespace,
+            session=_session(settings),
+            timeout=TIMEOUT,
+            allow_redirects=False,
+        )
+        self._adapter.pause = pause
+        self._hvac: Final = hvac.Client(
+            url=settings.address, token="", adapter=_given(self._adapter)
+        )
+        self._expires: datetime | None = None
+
+    @property
+    def expires(self) -> datetime | None:
+        """When the token ends (UTC), as far as is known."""
+        return self._expires
+
+    def login(self) -> None:
+        """Obtain a token, afresh.
+
+        Raises:
+            KeyAccessDenied: refused, twice.
+            KeyServiceError: not reachable.
+
+        """
+        with self._lock:
+            try:
+                self._log_in()
+            except KeyAccessDenied:
+                self._log_in()
+
+    def ask(self, call: Callable[[Conversation], _Result]) -> _Result:
+        """Make one call with a valid token; a refusal is confirmed once after a fresh login.
+
+        Raises:
+            KeyServiceError, KeyRefused, UnwrapError: as `answers` says.
+
+        """
+        with self._lock:
+            if not self._adapter.token or self._expired():
+                self.login()
+            try:
+                return call(self._hvac)
+            except KeyAccessDenied:
+                self.login()
+                return call(self._hvac)
+
+    def _expired(self) -> bool:
+        return self._expires is not None and datetime.now(UTC) >= self._expires
+
+    def _log_in(self) -> None:
+        auth = self._settings.auth
+        self._adapter.token = ""
+        self._expires = None
+        with auth.read() as credential:
+            text = _text(credential)
+            if isinstance(auth, TokenAuth):
+                self._adapter.token = text
+                return
+            answer = self._exchange(auth, text)
+        token, seconds = _token(answer)
+        self._adapter.token = token
+        lifetime = min(seconds, MAX_TOKEN_TTL) if seconds else MAX_TOKEN_TTL
+        self._expires = datetime.now(UTC) + timedelta(seconds=lifetime)
+
+    def _exchange(self, auth: AppRoleAuth | JwtAuth, credential: str) -> dict[str, Any]:
+        if isinstance(auth, AppRoleAuth):
+            body = {"role_id": auth.role_id, "secret_id": credential}
+        else:
+            body = {"role": auth.role, "jwt": credential}
+        path = f"/v1/auth/{auth.mount}/login"
+        answer: dict[str, Any] = self._adapter.request("post", path, json=body)
+        return answer
+
+
+class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
+    """hvac's way to the network, hardened: bounded tries, bounded bodies, our own errors."""
+
+    pause: Callable[[float], object] = staticmethod(time.sleep)
+
+    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        """Ask until there is an answer that a new try would not change."""
+        kwargs["raise_exception"] = False
+        kwargs["stream"] = True
+        login = url.startswith("/v1/auth/") and url.endswith("/login")
+        for attempt in range(1, TRIES + 1):
+            last = attempt == TRIES
+            try:
+                with super().request(method, url, *args, **kwargs) as response:
+                    if response.status_code not in RETRIED or last:
+                        body = _bounded_body(response)
+                        return read_answer(
+                            Answer(status=response.status_code, body=body, login=login)
+                        )
+                    wait = _retry_after(response)
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                failure = _unreachable(error)
+                if last or isinstance(failure, KeyServiceUntrusted):
+                    raise failure from None
+                wait = 0.0
+            self.pause(max(wait, _jittered(attempt)))
+        raise AssertionError("the last try returns or raises")
+
+
+def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
+    """Return what hvac calls to make its adapter; it gets ours."""
+    return lambda **_: adapter
+
+
+def _session(settings: VaultSettings) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = str(settings.ca_file) if settings.ca_file else True
+    session.max_redirects = 0
+    if settings.ca_file and not settings.ca_file.is_file():
+        raise SettingsError(
+            f"failed to read the key service's CA {shown(str(settings.ca_file))}: no such file"
+        )
+    return session
+
+
+def _bounded_body(response: requests.Response) -> bytes:
+    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=True)
+    if len(body) > MAX_ANSWER:
+        raise KeyServiceProtocolError("failed to use the key service: its answer is too long")
+    return body
+
+
+def _unreachable(error: Exception) -> KeyServiceUnavailable:
+    """Name what failed on the way, without the address or anything that was sent."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return KeyServiceUntrusted(
+            "failed to reach the key service: its certificate is not trusted or not for this host"
+        )
+    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+        return KeyServiceUnavailable("failed to reach the key service: it does not answer in time")
+    return KeyServiceUnavailable("failed to reach the key service: the connection fails")
+
+
+def _retry_after(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    return min(float(value), MAX_RETRY_AFTER) if value.isdigit() else 0.0
+
+
+def _jittered(attempt: int) -> float:
+    """Return the pause after a try in seconds: doubling, between half and the whole of it."""
+    pause: float = _FIRST_PAUSE * 2 ** (attempt - 1)
+    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, protects nothing
+
+
+def _text(credential: Secret) -> str:
+    try:
+        text = credential.buffer.decode("ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or not text.isprintable():
+        raise SettingsError("failed to log in to the key service: the credential is not a text")
+    return text
+
+
+def _token(answer: dict[str, Any]) -> tuple[str, int]:
+    auth = answer.get("auth")
+    token = auth.get("client_token") if isinstance(auth, dict) else None
+    seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
+    if not isinstance(token, str) or not token.isprintable() or type(seconds) is not int:
+        raise KeyServiceProtocolError("failed to log in to the key service: no token came back")
+    return token, seconds
