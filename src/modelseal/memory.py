@@ -139,11 +139,14 @@ class PlaintextMemory:
         if self._view is None:
             return
         self.wipe()
-        self._view.release()
+        try:
+            self._view.release()
+            self._map.close()
+        except BufferError:  # the traceback of a failure still holds a part of the view
+            if self._fd < 0:
+                self._map.madvise(mmap.MADV_DONTNEED)
         self._view = None
-        self._map.close()
-        if self._fd >= 0:
-            self.truncate()
+        self.truncate()
         self._close_descriptor()
 
     def __enter__(self) -> Self:

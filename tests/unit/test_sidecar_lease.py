@@ -64,7 +64,20 @@ def test_a_shorter_interval_acts_at_once() -> None:
     longest = Lease.begin(SETTINGS, now=0.0, factor=0.99)
     shorter = longest.with_settings(LeaseSettings(interval=5.0, max_stale=60.0), 10.0)
     assert shorter.next_check == pytest.approx(16.0)
-    assert shorter.stale_at == 60.0
+
+
+def test_a_longer_max_stale_acts_at_once() -> None:
+    lease = begun().with_settings(LeaseSettings(interval=60.0, max_stale=9000.0), 1010.0)
+    assert lease.stale_at == 10000.0
+
+
+def test_a_shorter_max_stale_leaves_time_for_a_question() -> None:
+    short = LeaseSettings(interval=5.0, max_stale=20.0)
+    lease = begun().with_settings(short, 1500.0)
+    assert lease.stale_at == 1520.0
+    assert lease.with_settings(short, 1510.0).stale_at == 1520.0
+    assert lease.confirm(1505.0).stale_at == 1525.0
+    assert begun().with_settings(short, 4590.0).stale_at == 4600.0
 
 
 def test_the_same_settings_change_nothing() -> None:

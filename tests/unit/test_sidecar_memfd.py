@@ -89,6 +89,22 @@ def test_what_the_runtime_told_is_on_the_board(delivery: MemfdDelivery, path: Pa
     assert status(delivery).runtime.result is None
 
 
+def test_why_loading_failed_stays_on_show_while_the_runtime_restarts(
+    delivery: MemfdDelivery, path: Path
+) -> None:
+    delivery.deliver(parcel(), LEASE)
+    with Peer.connect(path).hello() as peer:
+        peer.model()
+        peer.channel.send(handover.LoadFailed(reason=Reason.DEVICE_UNAVAILABLE))
+        until(lambda: status(delivery).runtime.result is Reason.DEVICE_UNAVAILABLE)
+    until(lambda: not status(delivery).runtime.connected)
+    assert status(delivery).runtime.result is Reason.DEVICE_UNAVAILABLE
+    with Peer.connect(path).hello() as peer:
+        peer.model()
+        peer.loaded()
+        until(lambda: status(delivery).runtime.result is Reason.SERVING)
+
+
 def test_a_runtime_that_restarted_gets_the_same_memory(delivery: MemfdDelivery, path: Path) -> None:
     delivery.deliver(parcel(), LEASE)
     inodes = []
@@ -103,7 +119,7 @@ def test_a_lease_that_ran_down_is_not_longer_for_a_new_runtime(
 ) -> None:
     delivery.deliver(parcel(), LEASE)
     now = boottime()
-    monkeypatch.setattr(memfd, "boottime", lambda: now + 50)
+    monkeypatch.setattr(delivery._wake, "now", lambda: now + 50)
     with Peer.connect(path).hello() as peer:
         peer.model()
         assert peer.expect(handover.Lease).valid_for == pytest.approx(10, abs=1)
@@ -328,3 +344,13 @@ def test_only_one_end_of_a_message_pair_is_taken_for_one(tmp_path: Path) -> None
     with pytest.raises(SettingsError, match="not one end"):
         PairAcceptor(folder)
     os.close(folder)
+
+
+def test_memory_is_given_back_even_while_a_traceback_holds_a_view() -> None:
+    for name in ("modelseal", None):
+        memory = PlaintextMemory(len(CONTENT), name=name)
+        memory.view[: len(CONTENT)] = CONTENT
+        part = memory.view[:64]
+        memory.release()
+        memory.release()
+        assert name is not None or bytes(part) == bytes(64)

@@ -28,6 +28,8 @@ class Lease:
     settings: LeaseSettings
     confirmed: float
     """When the check that last confirmed the right was begun."""
+    stale_at: float
+    """When the right ends unless it is confirmed again."""
     next_check: float
     login_due: float
     """When the token is to be replaced; infinite where nobody logs in."""
@@ -35,7 +37,14 @@ class Lease:
     @classmethod
     def begin(cls, settings: LeaseSettings, *, now: float, factor: float) -> Self:
         """Start a lease from an opening whose unwrap began at `now`."""
-        lease = cls(settings=settings, confirmed=now, next_check=now, login_due=math.inf)
+        stale_at = now + settings.max_stale
+        lease = cls(
+            settings=settings,
+            confirmed=now,
+            stale_at=stale_at,
+            next_check=now,
+            login_due=math.inf,
+        )
         return lease.scheduled(now, factor)
 
     def scheduled(self, now: float, factor: float) -> Self:
@@ -45,7 +54,8 @@ class Lease:
 
     def confirm(self, begun: float) -> Self:
         """Note that the right was confirmed by a check that was begun at `begun`."""
-        return replace(self, confirmed=max(self.confirmed, begun))
+        confirmed = max(self.confirmed, begun)
+        return replace(self, confirmed=confirmed, stale_at=confirmed + self.settings.max_stale)
 
     def logged_in(self, now: float, token_seconds: float | None) -> Self:
         """Note a login and the life of its token; it is replaced after five minutes at most."""
@@ -54,14 +64,19 @@ class Lease:
         return replace(self, login_due=now + min(max(token_seconds, 0.0), MAX_TOKEN_TTL))
 
     def with_settings(self, settings: LeaseSettings, now: float) -> Self:
-        """Take over changed settings; a shorter interval acts at once."""
-        latest = now + settings.interval * (1 + JITTER)
-        return replace(self, settings=settings, next_check=min(self.next_check, latest))
+        """Take over changed settings: a shorter interval acts at once, so does a longer max stale.
 
-    @property
-    def stale_at(self) -> float:
-        """When the right ends unless it is confirmed again."""
-        return self.confirmed + self.settings.max_stale
+        A shorter max stale counts from now where it would have passed already, so that a right
+        which could be confirmed does not end for want of a question.
+        """
+        if settings == self.settings:
+            return self
+        latest = now + settings.interval * (1 + JITTER)
+        stale_at = self.confirmed + settings.max_stale
+        if stale_at < self.stale_at:
+            stale_at = min(self.stale_at, now + settings.max_stale)
+        next_check = min(self.next_check, latest)
+        return replace(self, settings=settings, stale_at=stale_at, next_check=next_check)
 
     @property
     def renewal(self) -> float:

@@ -28,7 +28,7 @@ from modelseal_sidecar.delivery import Parcel
 from modelseal_sidecar.logs import log
 from modelseal_sidecar.report import load_result, safe
 from modelseal_sidecar.status import Board
-from modelseal_sidecar.wake import Wake, boottime
+from modelseal_sidecar.wake import Wake
 
 SEND_BOUND: Final = 1.0
 HELLO_BOUND: Final = 10.0
@@ -87,15 +87,16 @@ class MemfdDelivery:
     def deliver(self, parcel: Parcel, valid_for: float) -> None:
         """Offer the parcel to the runtime that is connected, and to those that come later."""
         parcel.memory.seal()
+        self._board.change_runtime(result=None)
         with self._lock:
             self._parcel = parcel
-            self._valid_until = boottime() + valid_for
+            self._valid_until = self._wake.now() + valid_for
             self._hand_over()
 
     def extend(self, valid_for: float) -> None:
         """Send the lease anew."""
         with self._lock:
-            self._valid_until = boottime() + valid_for
+            self._valid_until = self._wake.now() + valid_for
             if self._connection is not None and self._connection.holds:
                 self._send(self._connection, handover.Lease(valid_for=valid_for))
 
@@ -108,6 +109,8 @@ class MemfdDelivery:
         """Revoke, give the runtime its time to exit, then zero and truncate the memory."""
         with self._lock:
             parcel, self._parcel = self._parcel, None
+            if parcel is None:
+                return
             connection = self._connection
             if connection is not None and connection.holds:
                 self._board.change(healthy=False)
@@ -115,8 +118,7 @@ class MemfdDelivery:
                 self._lock.wait_for(
                     lambda: self._connection is not connection, timeout=RUNTIME_EXIT_BOUND
                 )
-        if parcel is not None:
-            parcel.memory.release()  # zeroes first, truncates last
+        parcel.memory.release()  # zeroes first, truncates last
 
     def released(self) -> bool:
         """Whether no connection that held a withdrawn model is left."""
@@ -181,7 +183,6 @@ class MemfdDelivery:
     def _join(self, connection: _Connection) -> None:
         with self._lock:
             self._connection = connection
-        self._board.change_runtime(connected=False, result=None, device=None, load_seconds=None)
 
     def _part(self, connection: _Connection) -> None:
         with self._lock:
@@ -193,11 +194,12 @@ class MemfdDelivery:
         self._wake.ring()
 
     def _note_gone(self) -> None:
-        """Forget what the runtime told; on a pair, remember why it ended."""
+        """Forget what the runtime told, but for why it failed, until another one does better."""
         result = self._board.read().runtime.result
         if self._acceptor.once:
             self._over = _why_gone(result)
-        self._board.change_runtime(connected=False, result=None, device=None, load_seconds=None)
+        kept = None if result is Reason.SERVING else result
+        self._board.change_runtime(connected=False, result=kept, device=None, load_seconds=None)
         log(logging.INFO, "the runtime is gone")
 
     def _hear(self, connection: _Connection, message: handover.Message) -> None:
@@ -240,7 +242,7 @@ class MemfdDelivery:
             sent = self._send(connection, parcel.model, descriptor)
         finally:
             os.close(descriptor)
-        now = boottime()
+        now = self._wake.now()
         left = max(0.0, self._valid_until - now)
         rest: list[handover.Message] = [*handover.split_files(parcel.files)]
         rest.append(handover.Lease(valid_for=left))
@@ -249,7 +251,7 @@ class MemfdDelivery:
 
     def _send_by(self, connection: _Connection, message: handover.Message, deadline: float) -> bool:
         """Send unless it is too late: a slow reader must not hold the lock for long."""
-        if boottime() < deadline:
+        if self._wake.now() < deadline:
             return self._send(connection, message)
         self._break(connection)
         return False

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
@@ -15,13 +16,21 @@ from modelseal import contract
 from modelseal.contract import Delivery, Env
 from modelseal.errors import SettingsError, shown
 
-AUTH_METHODS: Final = ("kubernetes", "jwt", "approle", "token")
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "debug", "info", "warning", "error")
 MAX_LEASE_INTERVAL: Final = 3600.0
 MAX_MAX_STALE: Final = 30 * 86400.0
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _SEPARATORS: Final = re.compile(r"[\s,]+")
 _MAX_INTEGER: Final = 1 << 53
+
+
+class AuthMethod(StrEnum):
+    """How the agent logs in to the key service."""
+
+    KUBERNETES = "kubernetes"
+    JWT = "jwt"
+    APPROLE = "approle"
+    TOKEN = "token"  # noqa: S105 - the name of a way to log in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +60,7 @@ class VaultEnvironment:
     address: str
     namespace: str | None
     ca_file: Path | None
-    auth: str
+    auth: AuthMethod
     auth_mount: str | None
     role: str | None
     token_file: Path
@@ -206,10 +215,10 @@ def _vault(read: _Reader) -> VaultEnvironment | None:
     address = read.text(Env.VAULT_ADDRESS)
     if address is None:
         return None
-    auth = read.choice(Env.VAULT_AUTH, AUTH_METHODS, "kubernetes")
-    if auth != "token":
+    auth = AuthMethod(read.choice(Env.VAULT_AUTH, tuple(AuthMethod), AuthMethod.KUBERNETES))
+    if auth is not AuthMethod.TOKEN:
         read.required(Env.VAULT_ROLE)
-    if auth == "approle":
+    if auth is AuthMethod.APPROLE:
         read.required(Env.VAULT_SECRET_ID_FILE)
     return VaultEnvironment(
         address=address,

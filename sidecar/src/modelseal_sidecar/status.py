@@ -43,7 +43,7 @@ class Status:
     digest: str | None = None
     key_version: int | None = None
     model_size: int | None = None
-    """Plaintext bytes of the signed files: what has to be declared."""
+    """Bytes of memory for the signed files, whole pages each: what has to be declared."""
     lease_until: datetime | None = None
     """When the lease ends if the key service cannot be asked from now on."""
     posture: tuple[tuple[str, str | int | bool | None], ...] = ()

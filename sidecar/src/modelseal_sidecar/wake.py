@@ -30,6 +30,10 @@ class Wake:
         self._bell: Final[queue.SimpleQueue[None]] = queue.SimpleQueue()
         self.stopping = False
 
+    def now(self) -> float:
+        """Return the time that deadlines are made of: seconds since boot."""
+        return boottime()
+
     def ring(self) -> None:
         """Wake the main thread, or make its next wait return at once."""
         self._bell.put(None)
@@ -48,9 +52,9 @@ class Wake:
 
     def wait_until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Sleep until the condition holds, the time has passed, or the agent is to stop."""
-        deadline = boottime() + seconds
+        deadline = self.now() + seconds
         while not condition():
-            left = deadline - boottime()
+            left = deadline - self.now()
             if self.stopping or left <= 0:
                 return False
             self.wait(min(left, 1.0))
@@ -69,7 +73,7 @@ class Task(Generic[T]):
     """
 
     def __init__(self, wake: Wake, call: Callable[[], T], name: str) -> None:
-        self.begun: Final = boottime()
+        self.begun: Final = wake.now()
         self._wake: Final = wake
         self._call: Final = call
         self._result: T
