@@ -22,6 +22,7 @@ from modelseal.handover import split_files as split
 from modelseal.memory import PlaintextMemory, page_aligned
 
 SECONDS = 60.0
+Variables = Mapping[Env, str] | Mapping[str, str]
 
 
 @dataclass(kw_only=True)
@@ -162,7 +163,7 @@ class Agent:
         self.close()
 
 
-def environment(**variables: str) -> dict[str, str]:
+def environment(variables: Variables) -> dict[str, str]:
     """Return the runtime's environment for a test: local, on free ports."""
     settings = {
         Env.HOST: "127.0.0.1",
@@ -173,16 +174,19 @@ def environment(**variables: str) -> dict[str, str]:
         "HOME": "/nonexistent",
     }
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-    return {**kept, **settings, **variables}
+    given = {str(name): value for name, value in variables.items()}
+    return {**kept, **settings, **given}
 
 
 @contextlib.contextmanager
-def running(log: Path, *, descriptors: tuple[int, ...] = (), **variables: str) -> Iterator[Runtime]:
+def running(
+    log: Path, variables: Variables, descriptors: tuple[int, ...] = ()
+) -> Iterator[Runtime]:
     """Start the runtime and read its ports; end it with the block."""
     with log.open("wb") as stream:
         process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "modelseal_runtime"],
-            env=environment(**variables),
+            env=environment(variables),
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -200,17 +204,16 @@ def running(log: Path, *, descriptors: tuple[int, ...] = (), **variables: str) -
 
 
 @contextlib.contextmanager
-def joined(log: Path, **variables: str) -> Iterator[tuple[Runtime, Agent]]:
+def joined(log: Path, variables: Variables | None = None) -> Iterator[tuple[Runtime, Agent]]:
     """Start the runtime on a socketpair and take its hello."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with Agent(channel=Channel(ours)) as agent:
-        number = theirs.fileno()
-        with running(
-            log, descriptors=(number,), **{Env.SOCKET_FD: str(number)}, **variables
-        ) as one:
-            theirs.close()
-            assert agent.hello() == Hello(protocol=1, empty=True)
-            yield one, agent
+    number = theirs.fileno()
+    inherited = {Env.SOCKET_FD.value: str(number)}
+    inherited |= {str(name): value for name, value in (variables or {}).items()}
+    with Agent(channel=Channel(ours)) as agent, theirs, running(log, inherited, (number,)) as one:
+        theirs.close()
+        assert agent.hello() == Hello(protocol=1, empty=True)
+        yield one, agent
 
 
 def first_line(process: subprocess.Popen[bytes], seconds: float = SECONDS) -> bytes:

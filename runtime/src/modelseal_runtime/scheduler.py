@@ -5,6 +5,7 @@ is handed over once in each direction. What does not fit into the queue is refus
 """
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -100,7 +101,8 @@ class Scheduler:
         while True:
             job = self._queue.get()
             result, error = _run(job)
-            self._loop.call_soon_threadsafe(self._done, job, result, error)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+                self._loop.call_soon_threadsafe(self._done, job, result, error)
             del job, result, error  # nothing of a request outlives it here
 
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
