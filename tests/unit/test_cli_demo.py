@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from magika import Magika
 
-from modelseal.cli.demo import filetype, noise, samples
+from modelseal.cli.story import filetype, noise, samples
 
 CONTENTS = {
     **samples.samples(),

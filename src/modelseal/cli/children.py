@@ -109,6 +109,7 @@ def started(
     agent: Mapping[str, str],
     runtime: Mapping[str, str],
     descriptors: Sequence[int],
+    show_logs: bool,
 ) -> Iterator[tuple[Child, Child]]:
     """Start agent and runtime; `descriptors` go to the agent only. Both end with the block.
 
@@ -117,14 +118,16 @@ def started(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with contextlib.ExitStack() as stack:
         with ours, theirs:
-            first = _start("agent", AGENT, agent, [ours.fileno(), *descriptors])
+            first = _start(AGENT, agent, [ours.fileno(), *descriptors], show_logs=show_logs)
             stack.callback(first.stop)
-            second = _start("runtime", RUNTIME, runtime, [theirs.fileno()])
+            second = _start(RUNTIME, runtime, [theirs.fileno()], show_logs=show_logs)
             stack.callback(second.stop)
         yield first, second
 
 
-def _start(name: str, module: str, environ: Mapping[str, str], passed: Sequence[int]) -> Child:
+def _start(
+    module: str, environ: Mapping[str, str], passed: Sequence[int], *, show_logs: bool
+) -> Child:
     """Start one program; its socket is the first of the passed descriptors."""
     process = subprocess.Popen(  # noqa: S603 - our own program with our own Python
         [sys.executable, "-P", "-m", "modelseal.cli.child", module, str(os.getpid())],
@@ -132,6 +135,7 @@ def _start(name: str, module: str, environ: Mapping[str, str], passed: Sequence[
         pass_fds=passed,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=None if show_logs else subprocess.DEVNULL,
         process_group=0,  # Ctrl-C reaches this process only, which then ends them in order
     )
-    return Child(name=name, process=process)
+    return Child(name="agent" if module == AGENT else "runtime", process=process)

@@ -112,7 +112,9 @@ def _advice(name: str, value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return {True: "yes", False: "no", None: "unknown"}.get(value, str(value))
+    if value is None:
+        return "unknown"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _size(length: int | None, otherwise: str) -> str:

@@ -7,13 +7,22 @@ none of it.
 import getpass
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from modelseal import contract
+from modelseal.cli.inherited import Inherited
+from modelseal.contract import Env
 from modelseal.errors import InputUnreadable, SettingsError, shown
-from modelseal.keys import KeyProvider, VaultSettings, open_provider, parse_key_uri
+from modelseal.keys import (
+    KeyProvider,
+    Signer,
+    TokenAuth,
+    VaultSettings,
+    open_provider,
+    open_signer,
+    parse_key_uri,
+)
 from modelseal.secret import Secret
 
 MAX_PASSPHRASE_BYTES: Final = 1024
@@ -21,10 +30,38 @@ MAX_TOKEN_BYTES: Final = 64 << 10
 _LOGIN_FILE: Final = ".vault-token"
 
 
-def open_key(uri: str, *, confirm: bool = False) -> KeyProvider:
-    """Return the provider that a key URI names; `confirm` asks for a new passphrase twice."""
-    settings = vault_settings(os.environ) if parse_key_uri(uri).kind.startswith("vault") else None
-    return open_provider(uri, vault=settings, passphrase=passphrase_reader(confirm=confirm))
+def open_key(uri: str, *, new: bool = False) -> KeyProvider:
+    """Return the provider that a key URI names; a new passphrase is asked for twice."""
+    settings = vault_settings(os.environ) if _needs_vault(uri) else None
+    return open_provider(uri, vault=settings, passphrase=PassphraseReader(new=new))
+
+
+def open_signing_key(uri: str) -> Signer:
+    """Return who signs: `vault:MOUNT/KEY`, `file:PATH` or just the path of a private key."""
+    named = uri if uri.startswith(("file:", "vault:")) else f"file:{uri}"
+    return open_signer(named, vault=vault_settings(os.environ) if _needs_vault(named) else None)
+
+
+def agent_key(uri: str, inherited: Inherited) -> dict[str, str]:
+    """Return what an agent is told of the key; secrets go into memory that it inherits."""
+    parsed = parse_key_uri(uri)
+    if parsed.kind == "file":
+        return {Env.KEY: f"file:{Path(parsed.path).resolve()}"}
+    if parsed.kind == "passphrase":
+        path = inherited.secret("passphrase", PassphraseReader(new=False)())
+        return {Env.KEY: uri, Env.PASSPHRASE_FILE: path}
+    settings = vault_settings(os.environ)
+    told = {
+        Env.KEY: uri,
+        Env.VAULT_ADDRESS: settings.address,
+        Env.VAULT_AUTH: "token",
+        Env.VAULT_TOKEN_FILE: inherited.secret("token", settings.auth.read()),
+    }
+    if settings.namespace:
+        told[Env.VAULT_NAMESPACE] = settings.namespace
+    if settings.ca_file:
+        told[Env.VAULT_CA_FILE] = str(settings.ca_file.resolve())
+    return {str(name): value for name, value in told.items()}
 
 
 def vault_settings(environ: Mapping[str, str]) -> VaultSettings:
@@ -68,12 +105,23 @@ def vault_token(environ: Mapping[str, str]) -> Secret:
     return Secret(token.encode())
 
 
-def passphrase_reader(*, confirm: bool) -> Callable[[], Secret]:
-    """Return a function that gets the passphrase from a file or the terminal, when it is needed."""
-    path = os.environ.get(contract.Env.PASSPHRASE_FILE)
-    if path:
-        return lambda: passphrase_from_file(Path(path))
-    return lambda: passphrase_from_terminal(confirm=confirm)
+class PassphraseReader:
+    """Gets the passphrase from a file or the terminal when it is needed, and asks only once."""
+
+    def __init__(self, *, new: bool) -> None:
+        self._new = new
+        self._kept: Secret | None = None
+
+    def __call__(self) -> Secret:
+        """Return a copy of the passphrase, which the caller wipes."""
+        if self._kept is None:
+            path = os.environ.get(Env.PASSPHRASE_FILE)
+            self._kept = (
+                passphrase_from_file(Path(path))
+                if path
+                else passphrase_from_terminal(new=self._new)
+            )
+        return Secret(self._kept.buffer)
 
 
 def passphrase_from_file(path: Path) -> Secret:
@@ -87,7 +135,7 @@ def passphrase_from_file(path: Path) -> Secret:
     return Secret(_read_line(path, MAX_PASSPHRASE_BYTES, "the passphrase"))
 
 
-def passphrase_from_terminal(*, confirm: bool) -> Secret:
+def passphrase_from_terminal(*, new: bool) -> Secret:
     """Ask on the terminal, without showing it.
 
     Raises:
@@ -97,14 +145,18 @@ def passphrase_from_terminal(*, confirm: bool) -> Secret:
     if not sys.stdin.isatty():
         raise SettingsError(
             "failed to ask for the passphrase: this is not a terminal",
-            hint=f"put it into a file and name that in {contract.Env.PASSPHRASE_FILE}",
+            hint=f"put it into a file and name that in {Env.PASSPHRASE_FILE}",
         )
-    first = getpass.getpass("Passphrase: ")
+    first = getpass.getpass("New passphrase: " if new else "Passphrase: ")
     if not first:
         raise SettingsError("failed to read the passphrase: it is empty")
-    if confirm and getpass.getpass("Again, to be sure: ") != first:
+    if new and getpass.getpass("Again, to be sure: ") != first:
         raise SettingsError("failed to read the passphrase: the two differ")
     return Secret(first.encode())
+
+
+def _needs_vault(uri: str) -> bool:
+    return parse_key_uri(uri).kind.startswith("vault")
 
 
 def _variable(environ: Mapping[str, str], name: str) -> str:

@@ -1,14 +1,13 @@
-"""What the agent says about itself, while it runs and when it has ended, as our own errors."""
+"""What the agent says about itself, and what exit codes say, as errors of our own tree."""
 
 import contextlib
 import http.client
 import json
-import os
 from collections.abc import Iterator
 from typing import Any, Final
 
 from modelseal import errors
-from modelseal.contract import MAX_REPORT_BYTES, MAX_TERMINATION_BYTES, Reason
+from modelseal.contract import MAX_REPORT_BYTES, Reason
 from modelseal.errors import ModelsealError
 
 HOST: Final = "127.0.0.1"
@@ -25,13 +24,8 @@ def read_report(port: int) -> dict[str, Any]:
     return {}
 
 
-def read_termination(descriptor: int) -> dict[str, Any]:
-    """Return what the agent wrote when it ended; empty where it wrote nothing."""
-    return _document(os.pread(descriptor, MAX_TERMINATION_BYTES + 1, 0))
-
-
 def reason_of(document: dict[str, Any]) -> Reason | None:
-    """Return the reason that a report or termination message names, if it is one of ours."""
+    """Return the reason that a report names, if it is one of ours."""
     with contextlib.suppress(ValueError):
         return Reason(document.get("reason", ""))
     return None

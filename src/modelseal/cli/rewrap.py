@@ -64,7 +64,7 @@ def command(
         seal=seal,
         model=model,
         keys=[open_key(uri) for uri in key],
-        added=[open_key(uri, confirm=True) for uri in add or ()],
+        added=[open_key(uri, new=True) for uri in add or ()],
         removed=[open_key(uri) for uri in remove or ()],
     )
     recipients = change.recipients(renew_all=renew_all)

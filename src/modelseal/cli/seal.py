@@ -62,7 +62,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     The folder OUT appears when everything is in it, or not at all. Publish it anywhere: it holds
     ciphertext only, and not even file names. Give --key once for each party that may open it.
     """
-    providers = [open_key(uri, confirm=True) for uri in key]
+    providers = [open_key(uri, new=True) for uri in key]
     refuse_weakest([provider.kind for provider in providers], allowed=allow_weakest)
     signer = open_signing_key(sign) if sign else None
     with (

@@ -32,7 +32,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     lease_interval: own.LeaseInterval = contract.DEFAULT_LEASE_INTERVAL,
     max_stale: own.MaxStale = contract.DEFAULT_MAX_STALE,
     allow_swap: own.AllowSwap = False,
-    log_level: own.LogLevel = "error",
+    log_level: own.LogLevel = None,
     source_ca: opt.SourceCa = None,
     source_token_file: opt.SourceToken = None,
     json: opt.Json = False,

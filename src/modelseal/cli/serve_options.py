@@ -37,5 +37,6 @@ AllowSwap = Annotated[
     bool, typer.Option("--allow-swap", help="Serve although swap may write memory to a disk.")
 ]
 LogLevel = Annotated[
-    str, typer.Option(metavar="LEVEL", help="What both programs log: error, warning, info, debug.")
+    str | None,
+    typer.Option(metavar="LEVEL", help="Show what both programs log: error, warning, info, debug."),
 ]

@@ -16,8 +16,8 @@ from typing import Any, Final
 from modelseal import opening
 from modelseal.cli import console
 from modelseal.cli.children import base_environment, require_programs, started
-from modelseal.cli.environment import agent_key
-from modelseal.cli.inherited import Inherited, path_of
+from modelseal.cli.environment import agent_key, open_key
+from modelseal.cli.inherited import Inherited
 from modelseal.cli.source import open_sealed
 from modelseal.cli.supervision import Supervisor
 from modelseal.cli.trust import trust
@@ -47,7 +47,7 @@ class Wish:
     lease_interval: float
     max_stale: float
     allow_swap: bool
-    log_level: str
+    log_level: str | None
     source_ca: Path | None
     source_token_file: Path | None
     json: bool
@@ -79,12 +79,13 @@ def serve(wish: Wish) -> None:
     check_manifest(wish, demands)
     with Inherited() as inherited:
         agent = agent_environment(wish, demands) | agent_key(wish.key, inherited)
-        termination = inherited.file("termination")
-        agent[Env.TERMINATION_LOG] = path_of(termination)
         with started(
-            agent=agent, runtime=runtime_environment(wish), descriptors=inherited.descriptors
+            agent=agent,
+            runtime=runtime_environment(wish),
+            descriptors=inherited.descriptors,
+            show_logs=wish.log_level is not None,
         ) as (first, second):
-            _run(wish, Supervisor(agent=first, runtime=second, termination=termination))
+            _run(wish, Supervisor(agent=first, runtime=second))
 
 
 def _run(wish: Wish, supervisor: Supervisor) -> None:
@@ -127,14 +128,15 @@ def require_free(host: str, port: int) -> None:
 
 
 def check_manifest(wish: Wish, demands: opening.Trust) -> None:
-    """Check signature and policy here as well, where messages can name what differs.
+    """Check signature, policy and recipient here as well, where messages can name what differs.
 
     The agent checks everything itself; nothing that was read here is used further.
     """
     with open_sealed(
         wish.sealed, ca_file=wish.source_ca, token_file=wish.source_token_file
     ) as source:
-        opening.read_manifest(source, demands, datetime.now(UTC))
+        seal = opening.read_manifest(source, demands, datetime.now(UTC))
+    opening.choose_recipient(seal, open_key(wish.key))
 
 
 def agent_environment(wish: Wish, demands: opening.Trust) -> dict[str, str]:
@@ -153,6 +155,7 @@ def agent_environment(wish: Wish, demands: opening.Trust) -> dict[str, str]:
             Env.MAX_STALE: max(wish.max_stale, wish.lease_interval),
             Env.REPORT_HOST: LOCAL,
             Env.REPORT_PORT: 0,
+            Env.TERMINATION_LOG: os.devnull,
             Env.ALLOW_SWAP: wish.allow_swap,
             Env.LOG_LEVEL: wish.log_level,
         }

@@ -1,7 +1,7 @@
 """Watches the two programs of `modelseal serve`, and turns what ends them into one error.
 
-The agent's report says why; a program's exit code says it where it is gone. A refusal of the key
-ends the command at once, while an outage is waited for, as in a cluster.
+The agent's report says why; a program's exit code says it where it is gone. An outage is waited
+for, as in a cluster; everything else ends the command, because somebody is there to mend it.
 """
 
 import time
@@ -13,11 +13,16 @@ from typing import Any, Final
 from modelseal.cli import console, reports
 from modelseal.cli.children import Child
 from modelseal.contract import Reason
-from modelseal.errors import KeyRefused, ModelsealError
+from modelseal.errors import ModelsealError
 
 LOCAL: Final = "127.0.0.1"
 POLL_SECONDS: Final = 0.1
 WATCH_SECONDS: Final = 0.5
+WORDS_SECONDS: Final = 3.0
+"""How long the agent may take to say why the runtime ended."""
+_WAITED_FOR: Final = frozenset(
+    {Reason.KEY_SERVICE_UNAVAILABLE, Reason.KEY_SERVICE_BUSY, Reason.SOURCE_UNAVAILABLE}
+)
 
 
 @dataclass(kw_only=True)
@@ -26,8 +31,6 @@ class Supervisor:
 
     agent: Child
     runtime: Child
-    termination: int
-    """The descriptor of what the agent writes when it ends."""
 
     @cached_property
     def agent_ports(self) -> Mapping[str, int]:
@@ -88,7 +91,7 @@ class Supervisor:
         if reason is None or reason is said or reports.is_progress(reason):
             return said
         error = reports.error_for(reason, "failed to open the model")
-        if isinstance(error, KeyRefused) or not error.transient:
+        if reason not in _WAITED_FOR:
             raise error
         console.warn(f"waiting: {reason}")
         if error.hint:
@@ -97,14 +100,18 @@ class Supervisor:
 
     def _raise_if_ended(self, what: str) -> None:
         if self.agent.exit_code is not None:
-            raise self._agents_end(self.agent.exit_code, what)
+            raise reports.error_with_code(self.agent.exit_code, what)
         if self.runtime.exit_code is not None:
+            raise self._runtimes_end(self.runtime.exit_code, what)
+
+    def _runtimes_end(self, exit_code: int, what: str) -> ModelsealError:
+        """Say why the runtime ended: the agent knows, and may be about to say it."""
+        deadline = time.monotonic() + WORDS_SECONDS
+        while time.monotonic() < deadline:
+            if self.agent.exit_code:
+                return reports.error_with_code(self.agent.exit_code, what)
             reason = reports.reason_of(self._report())
             if reason is not None and not reports.is_progress(reason):
-                raise reports.error_for(reason, what)
-            raise reports.error_with_code(self.runtime.exit_code, f"{what}: the runtime ended")
-
-    def _agents_end(self, exit_code: int, what: str) -> ModelsealError:
-        reason = reports.reason_of(reports.read_termination(self.termination))
-        error = reports.error_with_code(exit_code, what)
-        return reports.error_for(reason, what) if reason and error.exit_code == 1 else error
+                return reports.error_for(reason, what)
+            time.sleep(POLL_SECONDS)
+        return reports.error_with_code(exit_code, f"{what}: the runtime ended")

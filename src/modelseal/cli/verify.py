@@ -21,7 +21,7 @@ from modelseal.cli.options import (
 )
 from modelseal.cli.source import open_sealed
 from modelseal.cli.trust import trust
-from modelseal.envelope import FileEntry, Seal, verify_digest, verify_payload
+from modelseal.envelope import FileEntry, Seal, parse_seal, verify_digest, verify_payload
 from modelseal.errors import SettingsError
 from modelseal.sources import Payload, Source
 
@@ -57,7 +57,8 @@ def command(
             hint="the name is part of the key; it never comes from the file",
         )
     with open_sealed(sealed, ca_file=source_ca, token_file=source_token_file) as source:
-        demands = trust(signer, model=model, digest=digest, min_sequence=min_sequence)
+        wanted = model or parse_seal(source.read_seal()).manifest.model
+        demands = trust(signer, model=wanted, digest=digest, min_sequence=min_sequence)
         seal = opening.read_manifest(source, demands, datetime.now(UTC))
         if key and model:
             _verify_all(seal, source, key, model)
@@ -77,7 +78,7 @@ def _verify_ciphertext(seal: Seal, source: Source) -> None:
 def _verify_all(seal: Seal, source: Source, key: str, model: str) -> None:
     """Open the data key, and decrypt every segment into nothing."""
     with opening.unwrap_keys(seal, open_key(key), model) as keys:
-        opening.open_index(seal, source, keys)
+        opening.open_index(seal, source, lambda: keys)
         with progress.in_bytes("decrypting", seal.plaintext_size) as advance:
             for entry in seal.manifest.files[1:]:
                 with _payload(source, entry) as payload:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from modelseal.cli.console import human_size
-from modelseal.cli.demo import noise
-from modelseal.cli.demo.stage import MODEL, SECRET_FILE, SIGNER, Stage, seconds_since
+from modelseal.cli.story import noise
+from modelseal.cli.story.stage import MODEL, PHRASE_FILE, SIGNER, Stage, seconds_since
 
 SEALED: Final = "filetype.sealed"
 
@@ -33,7 +33,7 @@ def meet_the_model(stage: Stage) -> None:
 def seal_with_a_passphrase(stage: Stage) -> None:
     """Seal it as somebody without any infrastructure would."""
     stage.teller.chapter("Sealed with a passphrase")
-    (stage.folder / SECRET_FILE).write_text(secrets.token_urlsafe(18))
+    (stage.folder / PHRASE_FILE).write_text(secrets.token_urlsafe(18))
     verbs, started = stage.with_passphrase, time.monotonic()
     verbs.run("keygen", "-o", "release", "--type", "ed25519")
     answer = verbs.run(

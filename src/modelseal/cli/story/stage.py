@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from modelseal.cli.demo import filetype
-from modelseal.cli.demo.openbao import OpenBao
-from modelseal.cli.demo.telling import Teller
-from modelseal.cli.demo.verbs import DemoFailed, Service, Verbs
+from modelseal.cli.story import filetype
+from modelseal.cli.story.openbao import OpenBao
+from modelseal.cli.story.telling import Teller
+from modelseal.cli.story.verbs import DemoFailed, Service, Verbs
 from modelseal.contract import Env
 
 MODEL: Final = "demo/filetype"
 SERVED: Final = "filetype"
 KEY: Final = "transit/demo"
 SIGNER: Final = "file:release.pub"
-SECRET_FILE: Final = "passphrase"
+PHRASE_FILE: Final = "phrase.txt"
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class Stage:
     @property
     def with_passphrase(self) -> Verbs:
         """The command line of somebody who knows the passphrase."""
-        return self._verbs({Env.PASSPHRASE_FILE: str(self.folder / SECRET_FILE)})
+        return self._verbs({Env.PASSPHRASE_FILE: str(self.folder / PHRASE_FILE)})
 
     def as_role(self, role: str) -> Verbs:
         """Return the command line of somebody who holds the token of a role."""

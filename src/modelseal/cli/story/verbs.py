@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from modelseal.cli.demo.telling import Teller
+from modelseal.cli.story.telling import Teller
 from modelseal.errors import ModelsealError
 
 SECONDS: Final = 120.0

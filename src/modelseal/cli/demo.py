@@ -8,10 +8,10 @@ from typing import Final
 
 from modelseal.cli import console
 from modelseal.cli import options as opt
-from modelseal.cli.demo import first_half, second_half
-from modelseal.cli.demo.stage import Stage
-from modelseal.cli.demo.telling import Teller
-from modelseal.cli.demo.verbs import DemoFailed
+from modelseal.cli.story import first_half, second_half
+from modelseal.cli.story.stage import Stage
+from modelseal.cli.story.telling import Teller
+from modelseal.cli.story.verbs import DemoFailed
 
 EXAMPLES: Final = """\
 modelseal demo

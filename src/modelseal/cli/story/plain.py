@@ -6,7 +6,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from modelseal.cli.demo.filetype import FileType, Tokens
+from modelseal.cli.story.filetype import FileType, Tokens
 from modelseal.engine import LoadedModel, convert_onnx
 
 
@@ -15,7 +15,7 @@ def answers(kind: FileType, tokens: Tokens) -> NDArray[np.float32]:
     with resources.as_file(kind.model) as path, convert_onnx(path) as converted:
         weights = mmap.mmap(-1, max(converted.weights_length, 1))
         with converted.open_weights() as file:
-            file.readinto(memoryview(weights)[: converted.weights_length])
+            weights.write(file.read())
         files = {
             "model.xml": memoryview(converted.xml),
             "model.bin": memoryview(weights)[: converted.weights_length],

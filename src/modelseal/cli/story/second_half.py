@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from modelseal.cli.demo import asking, openbao, plain, vault
-from modelseal.cli.demo.samples import samples
-from modelseal.cli.demo.stage import KEY, MODEL, SERVED, SIGNER, Stage, seconds_since
+from modelseal.cli.story import asking, openbao, plain, vault
+from modelseal.cli.story.samples import samples
+from modelseal.cli.story.stage import KEY, MODEL, SERVED, SIGNER, Stage, seconds_since
 from modelseal.contract import MIN_LEASE_INTERVAL, RUNTIME_EXIT_BOUND
 from modelseal.errors import KeyRevoked
 
