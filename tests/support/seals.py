@@ -1,9 +1,10 @@
 """Sealed models for tests: in memory with tiny segments, or in folders that the library made."""
 
-import contextlib
+import base64
 import io
+import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from modelseal.envelope.manifest import encode_manifest
 from modelseal.envelope.sealing import Wrap
 from modelseal.errors import TrailingData, TruncatedError
 from modelseal.secret import Secret
+from support.mutation import Json
 
 TINY = Parameters(segment_length=40, rotation_bits=2)
 """Eight plaintext bytes in a segment, and a new key for every fourth."""
@@ -228,16 +230,27 @@ def plain_files(files: Mapping[str, bytes]) -> list[PlainFile]:
     ]
 
 
-@contextlib.contextmanager
-def expecting_no_decryption() -> Iterator[None]:
-    """Fail if any segment is decrypted inside the block."""
-    original = Cipher.decrypt
+def edited(text: bytes, change: Callable[[Json], object]) -> bytes:
+    """Return `seal.json` after a change to its JSON."""
+    top = json.loads(text)
+    change(top)
+    return json.dumps(top).encode()
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a segment was decrypted before the commitment was checked")
 
-    Cipher.decrypt = refuse  # type: ignore[method-assign]  # put back below
-    try:
-        yield
-    finally:
-        Cipher.decrypt = original  # type: ignore[method-assign]  # as it was
+def with_payload(text: bytes, payload: bytes) -> bytes:
+    """Return `seal.json` with other bytes as its manifest, and everything else as it was."""
+    encoded = base64.b64encode(payload).decode()
+    return edited(text, lambda top: top["envelope"].update(payload=encoded))
+
+
+def with_manifest(text: bytes, change: Callable[[Json], object]) -> bytes:
+    """Return `seal.json` after a change to its manifest's JSON."""
+    manifest = manifest_of(text)
+    change(manifest)
+    return with_payload(text, json.dumps(manifest).encode())
+
+
+def manifest_of(text: bytes) -> Json:
+    """Return the manifest's JSON."""
+    manifest: Json = json.loads(base64.b64decode(json.loads(text)["envelope"]["payload"]))
+    return manifest

@@ -227,8 +227,9 @@ def _dumps(fields: dict[str, object]) -> bytes:
 
 def _refuse_model(data: bytes) -> None:
     """Say so where a plaintext model lies in the place of `seal.json`; otherwise return."""
+    text = data.lstrip()
     starts = (b"<?xml", b"<net", b"\x08", b"GGUF", b"PK\x03\x04", b"\x89HDF")
-    if data.startswith(starts) or data[4:8] == b"TFL3" or data[8:9] == b"{":
+    if text.startswith(starts) or data[4:8] == b"TFL3" or data[8:9] == b"{":
         raise NotSealed("failed to read seal.json: it looks like a plaintext model")
 
 
@@ -317,7 +318,7 @@ def _parse_recipients(nodes: list[Node]) -> tuple[Recipient, ...]:
 
 
 def _parse_stamp(node: Node) -> datetime:
-    text = node.text("notAfter", _STAMP, 20)
+    text = node.text("notAfter", _STAMP, 64)
     try:
         return datetime.strptime(text, _STAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:

@@ -90,12 +90,12 @@ class Node:
         if type(value) is not str:
             self.refusal.malformed(f"{self._name(key)} is not a string")
         if len(value) > -(-maximum // 3) * 4:
-            self.refusal.beyond(f"{self._name(key)} is longer than {maximum} bytes")
+            self._wrong_length(key, minimum, maximum)
         data = decode_base64(value)
         if data is None:
             self.refusal.malformed(f"{self._name(key)} is not canonical base64")
         if not minimum <= len(data) <= maximum:
-            self.refusal.malformed(f"{self._name(key)} has {len(data)} bytes")
+            self._wrong_length(key, minimum, maximum)
         return data
 
     def node(self, key: str) -> Self:
@@ -112,6 +112,11 @@ class Node:
         if len(value) < minimum:
             self.refusal.malformed(f"{self._name(key)} has fewer than {minimum} entries")
         return [self._inner(item, f"{self._name(key)}[{i}]") for i, item in enumerate(value)]
+
+    def _wrong_length(self, key: str, minimum: int, maximum: int) -> NoReturn:
+        if minimum == maximum:
+            self.refusal.malformed(f"{self._name(key)} is not of {maximum} bytes")
+        self.refusal.beyond(f"{self._name(key)} is not of {minimum} to {maximum} bytes")
 
     def _inner(self, value: object, where: str) -> Self:
         if type(value) is not dict:
