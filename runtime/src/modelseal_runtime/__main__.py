@@ -2,17 +2,17 @@
 
 import asyncio
 import contextlib
-import logging
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 import uvloop
-from modelseal.hardening import harden
 
+from modelseal.contract import Env
 from modelseal.errors import ModelsealError
+from modelseal.hardening import harden
 from modelseal_runtime import ending, logs
 from modelseal_runtime.program import Program
 from modelseal_runtime.settings import Settings
@@ -25,6 +25,7 @@ def main() -> NoReturn:
 
 def run(environ: Mapping[str, str]) -> int:
     """Serve until a signal comes; return the exit code (docs/operations.md lists them)."""
+    logs.configure("info")
     try:
         settings = Settings.from_env(environ)
         logs.configure(settings.log_level)
@@ -36,8 +37,8 @@ def run(environ: Mapping[str, str]) -> int:
         asyncio.set_event_loop(loop)
         loop.run_until_complete(_serve(settings))
     except ModelsealError as error:
-        logs.log(logging.ERROR, error.message, reason=error.reason, hint=error.hint)
-        sys.stderr.write(f"modelseal-runtime: error: {error.message}\n")
+        log = environ.get(Env.TERMINATION_LOG)
+        ending.explain(error, Path(log) if log else None)
         return error.exit_code
     return 0
 

@@ -51,7 +51,7 @@ class AgentLink:
         reconnects: bool,
         serving: Serving,
         load: Load,
-        end: Callable[[int, str], None],
+        end: Callable[[ModelsealError], None],
     ) -> None:
         """Take what the link needs.
 
@@ -60,7 +60,7 @@ class AgentLink:
             reconnects: whether to connect anew after a connection without a model.
             serving: the state that the link moves.
             load: makes a delivered model serve.
-            end: ends the process with an exit code and a reason.
+            end: ends the process because of an error.
 
         """
         self._connect: Final = connect
@@ -86,7 +86,7 @@ class AgentLink:
             self._until_ended()
         except BaseException as error:  # a thread that dies in silence would keep the model
             log(logging.ERROR, "the connection to the agent failed", failure=error)
-            self._end(1, "an unexpected error")
+            self._end(unexpected())
 
     def _until_ended(self) -> None:
         said, pause = "", RETRY_SECONDS[0]
@@ -96,9 +96,9 @@ class AgentLink:
                     self._converse(channel)
             except (OSError, ModelsealError) as error:
                 if self._holds_model or not self._reconnects:
-                    self._end(_exit_code(error), _why(error))
+                    self._end(_as_ours(error))
                     return
-                why = _why(error)
+                why = _as_ours(error).message
                 if why != said:
                     log(logging.INFO, "waiting for the agent", why=why)
                     said, pause = why, RETRY_SECONDS[0]
@@ -181,13 +181,12 @@ class AgentLink:
                 seconds=round(seconds, 3),
             )
         except ModelsealError as error:
-            log(logging.ERROR, "the model could not be loaded", why=error.message, hint=error.hint)
             with contextlib.suppress(OSError):
                 channel.send(LoadFailed(reason=error.reason))
-            self._end(error.exit_code, error.message)
+            self._end(error)
         except BaseException as error:
             log(logging.ERROR, "the model could not be loaded", failure=error)
-            self._end(1, "an unexpected error")
+            self._end(unexpected())
 
     def _forget(self) -> None:
         if self._delivery is not None:
@@ -227,11 +226,12 @@ def inherit(descriptor: int) -> Channel:
     return Channel(connection)
 
 
-def _exit_code(error: Exception) -> int:
-    return error.exit_code if isinstance(error, ModelsealError) else LeaseError.exit_code
+def unexpected() -> ModelsealError:
+    """Return the error that stands for one nobody thought of."""
+    return ModelsealError("failed to go on: an unexpected error, which the log describes")
 
 
-def _why(error: Exception) -> str:
+def _as_ours(error: OSError | ModelsealError) -> ModelsealError:
     if isinstance(error, ModelsealError):
-        return error.message
-    return f"the agent's socket does not answer ({type(error).__name__})"
+        return error
+    return LeaseError(f"failed to talk to the agent: {type(error).__name__}")

@@ -13,6 +13,7 @@ from typing import Final
 
 from modelseal.handover import Channel, Model
 from modelseal_runtime import agent
+from modelseal_runtime.budget import Budget
 from modelseal_runtime.delivery import Mapped
 from modelseal_runtime.ending import Ending
 from modelseal_runtime.http.probes import ProbeApplication
@@ -30,6 +31,8 @@ from modelseal_runtime.settings import Settings
 
 FLUSH_SECONDS: Final = 0.1
 """How long answers to refused requests may take to leave."""
+SPARE_CALLS: Final = 64
+"""gRPC calls beyond those that the queue takes: health, metadata, reflection."""
 QUIET_SECONDS: Final = 0.5
 """After so long without a request, a draining server may close its connections."""
 
@@ -46,18 +49,20 @@ class Program:
             queue_size=settings.queue_size, observe=self._metrics.observe
         )
         self._metrics.follow(self._serving, self._scheduler)
+        self._budget: Final = Budget(settings.max_body_bytes * settings.queue_size)
         self._stop: Final = asyncio.Event()
         self._grpc: Final = GrpcServer(
             InferenceService(
                 self._serving,
                 self._scheduler,
                 self._metrics,
+                self._budget,
                 request_timeout=settings.request_timeout,
             ),
             max_body_bytes=settings.max_body_bytes,
-            max_calls=2 * settings.queue_size + 256,
+            max_calls=settings.queue_size + SPARE_CALLS,
         )
-        self._end: Final = Ending(self._unload)
+        self._end: Final = Ending(self._unload, settings.termination_log)
         self._link: Final = agent.AgentLink(
             connect=self._connection(),
             reconnects=settings.socket_fd is None,
@@ -85,6 +90,7 @@ class Program:
                     self._serving,
                     self._scheduler,
                     self._metrics,
+                    self._budget,
                     max_body_bytes=settings.max_body_bytes,
                     request_timeout=settings.request_timeout,
                 )

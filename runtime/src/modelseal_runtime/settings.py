@@ -41,6 +41,7 @@ class Settings:
     drain_seconds: float
     allow_swap: bool
     log_level: str
+    termination_log: Path | None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Self:
@@ -52,9 +53,7 @@ class Settings:
         """
         read = _Reader(environ)
         settings = cls(
-            socket=Path(
-                read.text(Env.SOCKET, f"{contract.SOCKET_DIRECTORY}/{contract.SOCKET_NAME}")
-            ),
+            socket=read.path(Env.SOCKET) or Path(contract.SOCKET_DIRECTORY, contract.SOCKET_NAME),
             socket_fd=read.optional_number(Env.SOCKET_FD),
             peer_uid=read.optional_number(Env.PEER_UID),
             model_name=read.text(Env.MODEL_NAME, "") or None,
@@ -70,6 +69,7 @@ class Settings:
             drain_seconds=read.seconds(Env.DRAIN_SECONDS, DEFAULT_DRAIN_SECONDS),
             allow_swap=read.choice(Env.ALLOW_SWAP, ("true", "false"), "false") == "true",
             log_level=read.choice(Env.LOG_LEVEL, LOG_LEVELS, "info"),
+            termination_log=read.path(Env.TERMINATION_LOG),
         )
         if settings.socket_fd is None and settings.peer_uid is None:
             raise SettingsError(
@@ -96,6 +96,10 @@ class _Reader:
 
     def text(self, name: Env, default: str) -> str:
         return self._environ.get(name) or default
+
+    def path(self, name: Env) -> Path | None:
+        text = self.text(name, "")
+        return Path(text) if text else None
 
     def choice(self, name: Env, choices: Sequence[str], default: str) -> str:
         given = self.text(name, default)

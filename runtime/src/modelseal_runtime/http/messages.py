@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from modelseal.errors import shown
+from modelseal_runtime.budget import Hold
 from modelseal_runtime.protocol.failure import Failure, Kind, invalid
 from modelseal_runtime.protocol.rest import JSON_TYPE
 
@@ -86,21 +87,22 @@ def whole_number(name: str, value: bytes) -> int:
     return int(value)
 
 
-async def read_body(receive: Receive, limit: int, seconds: float) -> bytes | bytearray:
-    """Read a whole body.
+async def read_body(receive: Receive, limit: int, seconds: float, hold: Hold) -> bytes | bytearray:
+    """Read a whole body into its share of the memory for requests.
 
     Raises:
-        Failure: it is longer than the limit, does not come in time, or its sender is gone.
+        Failure: it is longer than the limit, does not come in time, finds no memory, or its sender
+            is gone.
 
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _read(receive, limit)
+            return await _read(receive, limit, hold)
     except TimeoutError:
         raise Failure(Kind.SLOW, "the body of the request did not come in time") from None
 
 
-async def _read(receive: Receive, limit: int) -> bytes | bytearray:
+async def _read(receive: Receive, limit: int, hold: Hold) -> bytes | bytearray:
     message = await receive()
     body = message.get("body", b"")
     if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
@@ -109,6 +111,7 @@ async def _read(receive: Receive, limit: int) -> bytes | bytearray:
     while message["type"] == "http.request":
         if len(whole) > limit:
             raise _too_large(limit)
+        hold.grow(len(whole))
         if not message.get("more_body"):
             return whole
         message = await receive()

@@ -10,6 +10,7 @@ import orjson
 
 from modelseal.errors import shown
 from modelseal_runtime import description
+from modelseal_runtime.budget import Budget
 from modelseal_runtime.http.messages import (
     Header,
     Receive,
@@ -56,6 +57,7 @@ class RestApplication:
         serving: Serving,
         scheduler: Scheduler,
         metrics: Metrics,
+        budget: Budget,
         *,
         max_body_bytes: int,
         request_timeout: float,
@@ -63,6 +65,7 @@ class RestApplication:
         self._serving: Final = serving
         self._scheduler: Final = scheduler
         self._metrics: Final = metrics
+        self._budget: Final = budget
         self._limit: Final = max_body_bytes
         self._seconds: Final = request_timeout
         self._fixed: Final[Mapping[tuple[str, ...], tuple[str, Handler]]] = {
@@ -118,7 +121,8 @@ class RestApplication:
         return json_reply({"ready": ready}, 200 if ready else 503)
 
     async def _index(self, request: Request) -> Reply:
-        body = await read_body(request.receive, _MAX_INDEX_BODY, self._seconds)
+        with self._budget.hold() as hold:
+            body = await read_body(request.receive, _MAX_INDEX_BODY, self._seconds, hold)
         try:
             wish = orjson.loads(body) if body else {}
         except orjson.JSONDecodeError:
@@ -151,23 +155,23 @@ class RestApplication:
 
     async def _infer(self, request: Request, served: Served) -> tuple[int, Reply]:
         headers = request.headers
-        content_length(headers, self._limit)
+        length = content_length(headers, self._limit)
         split = headers.get(rest.HEADER_LENGTH)
-        header_length = (
-            None if split is None else whole_number("Inference-Header-Content-Length", split)
-        )
-        body = await read_body(request.receive, self._limit, self._seconds)
+        header_length = None if split is None else whole_number(rest.HEADER_NAME, split)
         encoding = headers.get(b"content-encoding", b"")
+        with self._budget.hold() as hold:
+            hold.grow(self._limit if encoding else length or 0)
+            body = await read_body(request.receive, self._limit, self._seconds, hold)
 
-        def work() -> rest.Answer:
-            plain = decompress(body, encoding, self._limit) if encoding else body
-            return answer(served, plain, header_length)
+            def work() -> rest.Answer:
+                plain = decompress(body, encoding, self._limit) if encoding else body
+                return answer(served, plain, header_length)
 
-        result = await self._scheduler.run(work, self._seconds)
+            result = await self._scheduler.run(work, self._seconds)
         if result.header_length is None:
             return len(body), Reply(body=result.body)
-        length = (rest.HEADER_LENGTH, b"%d" % result.header_length)
-        return len(body), Reply(body=result.body, content_type=rest.BINARY_TYPE, headers=(length,))
+        header = (rest.HEADER_LENGTH, b"%d" % result.header_length)
+        return len(body), Reply(body=result.body, content_type=rest.BINARY_TYPE, headers=(header,))
 
 
 def answer(served: Served, body: Body, header_length: int | None) -> rest.Answer:

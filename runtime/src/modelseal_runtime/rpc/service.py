@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from modelseal_runtime import description
+from modelseal_runtime.budget import Budget
 from modelseal_runtime.logs import log
 from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.proto import open_inference_pb2 as pb
@@ -30,11 +31,18 @@ class InferenceService:
     """The methods of `inference.GRPCInferenceService`."""
 
     def __init__(
-        self, serving: Serving, scheduler: Scheduler, metrics: Metrics, *, request_timeout: float
+        self,
+        serving: Serving,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        budget: Budget,
+        *,
+        request_timeout: float,
     ) -> None:
         self._serving: Final = serving
         self._scheduler: Final = scheduler
         self._metrics: Final = metrics
+        self._budget: Final = budget
         self._seconds: Final = request_timeout
 
     def handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
@@ -85,7 +93,9 @@ class InferenceService:
         left = context.time_remaining()
         seconds = self._seconds if left is None else min(left, self._seconds)
         try:
-            answer = await self._scheduler.run(lambda: self._infer(request), seconds)
+            with self._budget.hold() as hold:
+                hold.grow(len(request))
+                answer = await self._scheduler.run(lambda: self._infer(request), seconds)
         except Exception as error:
             self._metrics.failure("grpc", as_failure(error).kind)
             raise
