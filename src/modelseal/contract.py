@@ -261,6 +261,8 @@ ANNOTATION_DESIRED: Final = "modelseal.dev/desired-hash"
 """On children: the hash of what the operator last applied."""
 ANNOTATION_GENERATION: Final = "modelseal.dev/generation"
 """On the Deployment: the generation of the resource that its pod template was made from."""
+ANNOTATION_WAVE: Final = "modelseal.dev/wave"
+"""On the Deployment: the hash of the template that it got in a wave."""
 ANNOTATION_DEVICE: Final = "modelseal.dev/device"
 """On the Deployment: the device that was chosen, and the wish that it was chosen for."""
 

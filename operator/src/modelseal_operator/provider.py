@@ -152,10 +152,10 @@ def _key(vault: Fields) -> str:
         name = transit.text("keyName", "{owner}_{name}", pattern=_KEY, limit=256)
         return f"vault:{mount}/{_segments(transit, 'keyName', name)}"
     kv = vault.section("kv")
-    mount = _segments(kv, "mount", kv.text("mount", "secret", pattern=_PATH))
+    mount = _segments(kv, "mount", kv.text("mount", "secret", pattern=f"{_WORD}+", limit=128))
     path = _segments(kv, "path", kv.text("path", pattern=rf"{_KEY}(?:/{_KEY})*", limit=512))
     field = kv.text("field", "key", pattern=f"{_WORD}+", limit=128)
-    version = kv.number("version", low=1, high=1 << 53)
+    version = kv.number("version", low=1, high=999_999_999)
     return f"vault-kv:{mount}/{path}#{field}@{version}"
 
 

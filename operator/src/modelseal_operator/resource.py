@@ -312,8 +312,8 @@ def _serving(serving: Fields, name: str) -> Serving:
     pattern = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
     return Serving(
         model_name=serving.text("modelName", name, pattern=pattern, limit=128),
-        hint=serving.choice("performanceHint", ["Latency", "Throughput"], "Latency").upper(),
-        max_body=serving.size("maxBodySize", "16Mi", low=1024, high=(4 << 30) - 1),
+        hint=serving.choice("performanceHint", ["Auto", "Latency", "Throughput"], "Auto").upper(),
+        max_body=serving.size("maxBodySize", "16Mi", low=1024, high=1 << 31),
         queue=serving.number("queueSize", 16, low=1, high=1024),
         timeout=serving.number("requestTimeoutSeconds", 30, low=1, high=3600),
     )
@@ -379,7 +379,7 @@ def _rollout(rollout: Fields) -> Rollout:
         if rollout.has("strategy")
         else None
     )
-    drain = rollout.number("drainSeconds", 10, low=0, high=600)
+    drain = rollout.number("drainSeconds", 10, low=1, high=600)
     grace = rollout.number("terminationGracePeriodSeconds", 60, low=5, high=3600)
     if drain >= grace:
         raise rollout.wrong("drainSeconds", "below terminationGracePeriodSeconds")

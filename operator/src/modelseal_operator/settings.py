@@ -42,7 +42,7 @@ class Settings:
     namespace: str = "modelseal-system"
     identity: str = "modelseal-operator"
     lease_name: str = "modelseal-operator"
-    lease_seconds: float = 15.0
+    lease_seconds: int = 15
     concurrency: int = 3
     """How many models roll at once for a change that is not their own."""
     workers: int = 16
@@ -64,7 +64,7 @@ def settings_from_env(environ: Mapping[str, str]) -> Settings:
         namespace=namespace,
         identity=read.text("IDENTITY", socket.gethostname()),
         lease_name=read.text("LEASE_NAME", "modelseal-operator"),
-        lease_seconds=read.number("LEASE_SECONDS", 15, low=5, high=300),
+        lease_seconds=read.number("LEASE_SECONDS", 15, low=10, high=300),
         concurrency=read.number("ROLLOUT_CONCURRENCY", 3, low=1, high=1000),
         workers=read.number("WORKERS", 16, low=1, high=256),
         resync=read.number("RESYNC_SECONDS", 600, low=10, high=86400),

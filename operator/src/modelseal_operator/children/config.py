@@ -4,21 +4,20 @@ It is not part of the template, so changing it restarts nothing; the agent re-re
 files. Nothing in it is secret.
 """
 
-import json
 from typing import Final
 
 from modelseal_operator.children.common import Context, Json, child
 from modelseal_operator.children.volumes import provider_name
 
 CA_NAME: Final = "ca.crt"
-LEASE_NAME: Final = "lease.json"
+INTERVAL_NAME: Final = "lease-interval"
+MAX_STALE_NAME: Final = "max-stale"
 
 
 def config_map(context: Context) -> Json:
     """Return the ConfigMap of a model."""
     provider = context.resolved.provider
-    lease = {"interval": provider.lease_interval, "maxStale": provider.max_stale}
-    data = {LEASE_NAME: json.dumps(lease, sort_keys=True)}
+    data = {INTERVAL_NAME: str(provider.lease_interval), MAX_STALE_NAME: str(provider.max_stale)}
     if provider.vault.ca_bundle:
         data[CA_NAME] = provider.vault.ca_bundle
     name = provider_name(context.model.name)

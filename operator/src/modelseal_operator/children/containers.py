@@ -64,7 +64,7 @@ def server_container(context: Context) -> Json:
         "ports": [_port("rest", REST_PORT), _port("grpc", GRPC_PORT), *_health_port(server)],
         # the kubelet ends a server that does not let go of a model whose lease has ended
         "livenessProbe": _probe(LEASE_PATH, REPORT_PORT, period=5, threshold=1),
-        "lifecycle": {"preStop": {"sleep": {"seconds": max(model.rollout.drain, 1)}}},
+        "lifecycle": {"preStop": {"sleep": {"seconds": model.rollout.drain}}},
         "resources": resources,
         "securityContext": _security(server.uid if server else RUNTIME_UID),
         "terminationMessagePath": TERMINATION_LOG,

@@ -1,6 +1,7 @@
 """The environment of the two containers, in the names of `contract.Env`. It holds no secret."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from modelseal.contract import (
     AGENT_UID,
@@ -15,13 +16,15 @@ from modelseal.contract import (
     Env,
 )
 from modelseal_operator.children.common import Context, Json
-from modelseal_operator.children.config import CA_NAME
 from modelseal_operator.children.volumes import (
     SOURCE_CA_DIRECTORY,
     SOURCE_TOKEN_DIRECTORY,
     source_address,
 )
-from modelseal_operator.resource import Web
+from modelseal_operator.resource import Rollout, Web
+
+_LAST_SECONDS: Final = 2
+"""What an orderly end takes beyond draining."""
 
 
 def agent_environment(context: Context) -> list[Json]:
@@ -42,7 +45,6 @@ def agent_environment(context: Context) -> list[Json]:
         Env.PROVIDER_DIRECTORY: PROVIDER_DIRECTORY,
         Env.VAULT_ADDRESS: vault.address,
         Env.VAULT_NAMESPACE: vault.namespace,
-        Env.VAULT_CA_FILE: f"{PROVIDER_DIRECTORY}/{CA_NAME}" if vault.ca_bundle else None,
         Env.VAULT_AUTH: vault.auth,
         Env.VAULT_AUTH_MOUNT: vault.auth_mount,
         Env.VAULT_ROLE: resolved.role,
@@ -66,10 +68,15 @@ def runtime_environment(context: Context) -> list[Json]:
         Env.MAX_BODY_BYTES: str(serving.max_body),
         Env.QUEUE_SIZE: str(serving.queue),
         Env.REQUEST_TIMEOUT: str(serving.timeout),
-        Env.DRAIN_SECONDS: str(context.model.rollout.drain),
+        Env.DRAIN_SECONDS: str(_drain(context.model.rollout)),
         **_both(context),
     }
     return _listed(found)
+
+
+def _drain(rollout: Rollout) -> int:
+    """Return how long requests in flight may still take once the preStop sleep is over."""
+    return max(rollout.grace - rollout.drain - _LAST_SECONDS, 1)
 
 
 def _delivery(context: Context) -> Mapping[Env, str | None]:

@@ -1,0 +1,82 @@
+"""The watches, through kopf; the only module that imports it.
+
+Only `on.event` handlers: they put what they get into the store and a key on the queue. kopf writes
+nothing to any object, adds no finalizer, and keeps no progress. It logs in with short-lived
+credentials of our own choosing, so that a rotated token is picked up.
+"""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import kopf
+
+from modelseal_operator.kinds import Kind
+from modelseal_operator.settings import Settings
+
+CREDENTIAL_MINUTES: Final = 5
+Deliver = Callable[[Kind, str | None, dict[str, Any]], None]
+
+
+async def watch(settings: Settings, kinds: Iterable[Kind], deliver: Deliver) -> None:
+    """Watch until cancelled; whatever ends the watching is raised."""
+    registry = kopf.OperatorRegistry()
+    configuration = _configuration()
+    kopf.on.login(registry=registry)(_login(settings))
+    for kind in kinds:
+        if kind.selector:
+            place = (kind.group, kind.version, kind.plural)
+            configuration.watching.label_selectors[place] = kind.selector
+        _register(registry, kind, deliver)
+    await kopf.operator(
+        registry=registry,
+        settings=configuration,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        ready_flag=asyncio.Event(),
+    )
+
+
+def _register(registry: kopf.OperatorRegistry, kind: Kind, deliver: Deliver) -> None:
+    async def seen(event: Any, **_: object) -> None:
+        deliver(kind, event["type"], event["object"])
+
+    place = (kind.group, kind.version, kind.plural)
+    kopf.on.event(*place, id=f"seen-{kind.plural}", registry=registry)(seen)
+
+
+def _configuration() -> kopf.OperatorSettings:
+    found = kopf.OperatorSettings()
+    found.scanning.disabled = True
+    found.posting.enabled = False
+    found.posting.level = 100
+    found.watching.server_timeout = 300
+    found.watching.client_timeout = 310
+    found.watching.connect_timeout = 10
+    found.watching.chunk_size = 500
+    found.networking.request_timeout = 30
+    found.networking.connect_timeout = 10
+    # never written, because there are only event handlers; a name of our own all the same
+    found.persistence.finalizer = "modelseal.dev/unused"
+    found.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="modelseal.dev")
+    found.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="modelseal.dev")
+    return found
+
+
+def _login(settings: Settings) -> Callable[..., Awaitable[kopf.ConnectionInfo | None]]:
+    async def login(**context: Any) -> kopf.ConnectionInfo | None:
+        if settings.kubeconfig:
+            os.environ["KUBECONFIG"] = settings.kubeconfig
+            found = kopf.login_with_kubeconfig(**context)
+        else:
+            found = kopf.login_with_service_account(**context)
+        if found is None:
+            return None
+        expires = datetime.now(UTC) + timedelta(minutes=CREDENTIAL_MINUTES)
+        return dataclasses.replace(found, expiration=expires)
+
+    return login

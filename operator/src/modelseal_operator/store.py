@@ -1,0 +1,190 @@
+"""What the watches have delivered, kept small, with the indexes that reconciling needs.
+
+Objects are kept as compact JSON and parsed when they are read: a thousand models bring ten
+thousand objects. An event that is older than what is kept is dropped, so the answer to our own
+write may be put here at once and a watch that lags does not undo it.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from modelseal.contract import LABEL_MODEL
+from modelseal_operator.jsonview import dig, text_at
+from modelseal_operator.kinds import MODEL, NODE, POD
+
+Json = dict[str, Any]
+_KEPT_OF_PODS: Final = ("name", "namespace", "uid", "labels", "ownerReferences", "resourceVersion")
+
+
+class Key(NamedTuple):
+    """The place of an EncryptedModel, and of everything that belongs to it."""
+
+    namespace: str
+    name: str
+
+
+class Place(NamedTuple):
+    """The place of any object; cluster-scoped ones have an empty namespace."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    version: int
+    body: bytes
+
+
+class Store:
+    """Objects by place, and what belongs to a model."""
+
+    def __init__(self) -> None:
+        self._objects: dict[Place, _Kept] = {}
+        self._members: defaultdict[Key, set[Place]] = defaultdict(set)
+        self._users: defaultdict[Place, set[Key]] = defaultdict(set)
+        self._uses: dict[Key, Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def put(self, kind: str, raw: Mapping[str, object]) -> set[Key]:
+        """Keep an object unless a newer one is kept; return the models that it concerns."""
+        place, version = place_of(kind, raw), version_of(raw)
+        kept = self._objects.get(place)
+        if kept is not None and kept.version >= version:
+            return set()
+        body = json.dumps(_trimmed(kind, raw), separators=(",", ":")).encode()
+        self._objects[place] = _Kept(version, body)
+        if kind == MODEL.name:
+            self._use(Key(place.namespace, place.name), raw)
+        owner = member_of(kind, raw)
+        if owner:
+            self._members[owner].add(place)
+        return self.concerned(kind, raw)
+
+    def remove(self, kind: str, raw: Mapping[str, object]) -> set[Key]:
+        """Drop an object; return the models that it concerns."""
+        concerned = self.concerned(kind, raw)
+        self.drop(place_of(kind, raw))
+        return concerned
+
+    def drop(self, place: Place) -> set[Key]:
+        """Drop whatever is kept at a place; return the models that it concerns."""
+        raw = self.get(place)
+        if raw is None:
+            return set()
+        concerned = self.concerned(place.kind, raw)
+        self._objects.pop(place)
+        owner = member_of(place.kind, raw)
+        if owner:
+            self._members[owner].discard(place)
+            if not self._members[owner]:
+                del self._members[owner]
+        if place.kind == MODEL.name:
+            self._unuse(Key(place.namespace, place.name))
+        return concerned
+
+    def get(self, place: Place) -> Json | None:
+        """Return the object at a place."""
+        kept = self._objects.get(place)
+        return json.loads(kept.body) if kept else None
+
+    def version(self, place: Place) -> int:
+        """Return the version of the object at a place; 0 if there is none."""
+        kept = self._objects.get(place)
+        return kept.version if kept else 0
+
+    def members(self, key: Key, kind: str | None = None) -> dict[Place, Json]:
+        """Return the objects that carry a model's label."""
+        places = sorted(p for p in self._members.get(key, ()) if kind in (None, p.kind))
+        return {place: json.loads(self._objects[place].body) for place in places}
+
+    def places(self, kind: str) -> list[Place]:
+        """Return the places of all objects of a kind."""
+        return [place for place in self._objects if place.kind == kind]
+
+    def models(self) -> Iterator[Key]:
+        """Yield the places of all models."""
+        yield from [Key(p.namespace, p.name) for p in self._objects if p.kind == MODEL.name]
+
+    def concerned(self, kind: str, raw: Mapping[str, object]) -> set[Key]:
+        """Return the models that an object concerns."""
+        place = place_of(kind, raw)
+        if kind == MODEL.name:
+            return {Key(place.namespace, place.name)}
+        owner = member_of(kind, raw)
+        return {owner} if owner else set(self._users.get(place, ()))
+
+    def offered(self) -> frozenset[str]:
+        """Return the names of the resources that nodes have at least one of."""
+        return frozenset(
+            name
+            for place in self.places(NODE.name)
+            for name, amount in _allocatable(self.get(place) or {})
+            if amount != "0"
+        )
+
+    def _use(self, key: Key, raw: Mapping[str, object]) -> None:
+        self._unuse(key)
+        reference = dig(raw, "spec", "keyProviderRef")
+        kind = text_at(reference, "kind") or "KeyProvider"
+        namespace = key.namespace if kind == "KeyProvider" else ""
+        place = Place(kind, namespace, text_at(reference, "name"))
+        self._uses[key] = place
+        self._users[place].add(key)
+
+    def _unuse(self, key: Key) -> None:
+        place = self._uses.pop(key, None)
+        if place is not None:
+            self._users[place].discard(key)
+            if not self._users[place]:
+                del self._users[place]
+
+
+def place_of(kind: str, raw: Mapping[str, object]) -> Place:
+    """Return the place of an object."""
+    metadata = dig(raw, "metadata")
+    return Place(kind, text_at(metadata, "namespace"), text_at(metadata, "name"))
+
+
+def version_of(raw: Mapping[str, object]) -> int:
+    """Return the resourceVersion as a number; servers since 1.35 promise that it is one."""
+    version = text_at(raw, "metadata", "resourceVersion")
+    return int(version) if version.isascii() and version.isdigit() else 0
+
+
+def member_of(kind: str, raw: Mapping[str, object]) -> Key | None:
+    """Return the model that an object's label names."""
+    if kind == MODEL.name:
+        return None
+    name = text_at(dig(raw, "metadata", "labels"), LABEL_MODEL)
+    return Key(text_at(raw, "metadata", "namespace"), name) if name else None
+
+
+def _trimmed(kind: str, raw: Mapping[str, object]) -> Json:
+    found = dict(raw)
+    metadata = dig(raw, "metadata")
+    kept = dict(metadata) if isinstance(metadata, Mapping) else {}
+    kept.pop("managedFields", None)
+    if kind == POD.name:
+        ending = {"deletionTimestamp": kept.get("deletionTimestamp")}
+        kept = {k: kept[k] for k in _KEPT_OF_PODS if k in kept} | ending
+        found = {
+            "spec": {"hostNetwork": dig(raw, "spec", "hostNetwork")},
+            "status": raw.get("status"),
+        }
+    if kind == NODE.name:
+        found = {"status": {"allocatable": dig(raw, "status", "allocatable")}}
+    if kind == "ReplicaSet":
+        found = {}
+    return {**found, "metadata": kept}
+
+
+def _allocatable(raw: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+    found = dig(raw, "status", "allocatable")
+    return found.items() if isinstance(found, Mapping) else ()
