@@ -4,11 +4,11 @@ The features are those of magika's own configuration: the first and the last byt
 white space at its ends removed, padded with a token that is no byte.
 """
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -22,7 +22,7 @@ Tokens = NDArray[np.int32]
 class FileType:
     """The model's file and its configuration."""
 
-    model: Traversable
+    model: Path
     labels: tuple[str, ...]
     begin: int
     end: int
@@ -51,11 +51,7 @@ class FileType:
 
 def load() -> FileType:
     """Find the model in the installed package, whatever its version calls it."""
-    models = resources.files(PACKAGE) / "models"
-    folder = max(
-        (entry for entry in models.iterdir() if (entry / "model.onnx").is_file()),
-        key=lambda entry: entry.name,
-    )
+    folder = max(_package().glob("models/*/model.onnx")).parent
     settings: dict[str, Any] = json.loads((folder / "config.min.json").read_text())
     return FileType(
         model=folder / "model.onnx",
@@ -65,3 +61,11 @@ def load() -> FileType:
         block=settings["block_size"],
         padding=settings["padding_token"],
     )
+
+
+def _package() -> Path:
+    """Return the package's folder without importing it: that would start another runtime."""
+    found = importlib.util.find_spec(PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(f"No module named {PACKAGE!r}", name=PACKAGE)
+    return Path(found.submodule_search_locations[0])

@@ -34,6 +34,10 @@ def seal_with_a_passphrase(stage: Stage) -> None:
     """Seal it as somebody without any infrastructure would."""
     stage.teller.chapter("Sealed with a passphrase")
     (stage.folder / PHRASE_FILE).write_text(secrets.token_urlsafe(18))
+    stage.teller.say(
+        "The passphrase is in a file that MODELSEAL_PASSPHRASE_FILE names; on a terminal it would "
+        "be asked for."
+    )
     verbs, started = stage.with_passphrase, time.monotonic()
     verbs.run("keygen", "-o", "release", "--type", "ed25519")
     answer = verbs.run(
@@ -96,4 +100,5 @@ def _flip(path: Path, offset: int) -> None:
 
 
 def _some(words: set[bytes]) -> str:
-    return "\n".join(word.decode()[:80] for word in sorted(words, key=len, reverse=True)[:3])
+    plain = [word.decode() for word in words if word[:1].islower() and b"/" in word]
+    return "\n".join(word[:80] for word in sorted(plain)[:3])

@@ -1,7 +1,6 @@
 """The same question to the plain model, in this process, to compare the answers."""
 
 import mmap
-from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from modelseal.engine import LoadedModel, convert_onnx
 
 def answers(kind: FileType, tokens: Tokens) -> NDArray[np.float32]:
     """Return what OpenVINO says with the plain model; scores of shape `[files, labels]`."""
-    with resources.as_file(kind.model) as path, convert_onnx(path) as converted:
+    with convert_onnx(kind.model) as converted:
         weights = mmap.mmap(-1, max(converted.weights_length, 1))
         with converted.open_weights() as file:
             weights.write(file.read())

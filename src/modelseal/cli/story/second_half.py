@@ -51,6 +51,10 @@ def seal_for_the_key_service(stage: Stage) -> None:
 def serve(stage: Stage) -> None:
     """Serve it with the same two programs that a cluster runs."""
     stage.teller.chapter("Served from memory")
+    stage.teller.say(
+        "Two programs start: an agent, which gets the token and decrypts into memory, and a "
+        "runtime, which gets that memory and nothing else."
+    )
     started = time.monotonic()
     stage.service = stage.stack.enter_context(
         stage.as_role("agent").served(
@@ -111,7 +115,7 @@ def take_the_key_away(stage: Stage) -> None:
     refused = stage.as_role("agent").refused(
         *("verify", SEALED, "--signer", SIGNER, "--model", MODEL, "--key", f"vault:{KEY}")
     )
-    stage.prove("failed to" in refused, "and nobody opens it again")
+    stage.prove("failed to" in refused, "and it does not open again")
 
 
 def _answer(stage: Stage, scores: NDArray[np.float32]) -> tuple[str, str]:

@@ -38,6 +38,11 @@ class Stage:
         """The command line of somebody who knows the passphrase."""
         return self._verbs({Env.PASSPHRASE_FILE: str(self.folder / PHRASE_FILE)})
 
+    @property
+    def administrator(self) -> Verbs:
+        """The command line of somebody who needs no secret for it."""
+        return self._verbs({})
+
     def as_role(self, role: str) -> Verbs:
         """Return the command line of somebody who holds the token of a role."""
         server = self.key_service
