@@ -24,4 +24,11 @@ def open_source(
     """
     if "://" not in uri:
         return FolderSource(Path(uri))
-    raise SettingsError(f"failed to read the source {shown(uri)}: unknown kind")
+    if uri.startswith(("http://", "https://")):
+        from modelseal.sources.http import HttpSource  # noqa: PLC0415 - needs the extra `http`
+
+        return HttpSource(uri, ca_file=ca_file, token_file=token_file, proxy=proxy)
+    raise SettingsError(
+        f"failed to read the source {shown(uri)}: unknown kind",
+        hint="give a path, or an address that begins with https:// or http://",
+    )
