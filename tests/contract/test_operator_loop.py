@@ -12,9 +12,19 @@ import pytest
 from aiohttp import web
 
 from modelseal.contract import ANNOTATION_WAVE, LABEL_TEMPLATE, Reason, Stage
+from modelseal_operator.cluster import Cluster, Election, connect
+from modelseal_operator.cluster.client import Bucket
 from modelseal_operator.plan import make_plan
 from support.fake_api import FakeApi, status
-from support.operator_run import Replica, fresh_model, fresh_provider, reason, running, until
+from support.operator_run import (
+    Replica,
+    fresh_model,
+    fresh_provider,
+    kubeconfig,
+    reason,
+    running,
+    until,
+)
 
 CHILDREN = ("ConfigMap", "NetworkPolicy", "Service", "Deployment")
 
@@ -388,5 +398,88 @@ def test_a_resource_that_breaks_the_code_stops_no_other(
             await api.put("EncryptedModel", fresh_model())
             await until(lambda: reason(api)[0], "the other model has its status")
             assert replica.operator.wrong() is None
+
+    play(tmp_path, scenario)
+
+
+def test_a_pod_that_only_wears_the_labels_is_neither_counted_nor_asked(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(body=b"{}")
+
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        app = web.Application()
+        app.router.add_get("/report", answer)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            await api.put("KeyProvider", fresh_provider())
+            await api.put("EncryptedModel", fresh_model())
+            agents = int(runner.addresses[0][1])
+            async with running(api, folder, agents, report_interval=0.1) as replica:
+                await settled(api, replica)
+                live = api.get("Deployment", "filetype")
+                assert live is not None
+                labels = live["spec"]["template"]["metadata"]["labels"]
+                stranger = {"metadata": {"uid": "uid-of-nobody"}}
+                for name, owner in (("forged-set", stranger), ("forged-pod", live)):
+                    kind = "ReplicaSet" if name == "forged-set" else "Pod"
+                    forged = owned(name, labels, owner)
+                    state = {"type": "Ready", "status": "True"}
+                    forged["status"] = {"phase": "Running", "conditions": [state]}
+                    forged["status"]["podIP"] = "10.0.0.9"
+                    await api.put(kind, forged)
+                await quiet(api, replica)
+                assert reason(api) == ("False", "Progressing")
+                assert asked == []
+                await deliver(api)
+                await until(lambda: reason(api)[0] == "True", "the real pod counts")
+                await until(lambda: asked, "the real pod is asked")
+        finally:
+            await runner.cleanup()
+
+    play(tmp_path, scenario)
+
+
+def test_a_leader_that_cannot_renew_stops_writing_before_its_lease_ends(tmp_path: Path) -> None:
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        clock = {"now": 1000.0}
+        transport = await connect(kubeconfig(api, folder))
+        cluster = Cluster(
+            transport,
+            Bucket(100, lambda: clock["now"]),
+            may_write=lambda: True,
+            count=lambda _method, _status: None,
+        )
+        election = Election(
+            cluster, name="l", namespace="n", identity="a", seconds=15, clock=lambda: clock["now"]
+        )
+        leading = asyncio.Event()
+
+        async def work() -> None:
+            leading.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(election.run(work))
+        await asyncio.wait_for(leading.wait(), 5)
+        assert election.leads
+        api.fault = lambda _method, _path: status(500, "no lease today")
+        clock["now"] += 9.4
+        assert election.leads
+        clock["now"] += 0.2
+        assert not election.leads, "a write that takes 5 s could end after the lease"
+        api.fault = lambda _method, _path: None
+        await until(lambda: election.leads, "it leads again once it has renewed")
+        await election.release()
+        assert not election.leads
+        lease = api.get("Lease", "l", "n")
+        assert lease is not None
+        assert lease["spec"]["holderIdentity"] == ""
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await cluster.close()
 
     play(tmp_path, scenario)
