@@ -19,7 +19,7 @@ def _import_quietly() -> ModuleType:
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_telemetry(name)}
     sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # the documented way to block it
     try:
-        import openvino  # type: ignore[import-untyped] # noqa: PLC0415 -- only while it is hidden
+        import openvino  # noqa: PLC0415 -- only while it is hidden
     finally:
         del sys.modules[_TELEMETRY]
         sys.modules.update(hidden)
