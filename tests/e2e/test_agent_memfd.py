@@ -154,7 +154,7 @@ def test_a_process_of_another_user_gets_nothing(tmp_path: Path, environ: dict[En
     path = Path(environ[Env.SOCKET])
     with AgentProcess(tmp_path, environ | {Env.PEER_UID: str(RUNTIME_UID)}) as agent:
         with Peer.connect(path) as stranger:
-            assert stranger.ended()
+            assert stranger.refused()
         agent.until_reason("PeerRejected")
         with connected_as(RUNTIME_UID, path).hello() as peer:
             assert peer.model().content() == FILES

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from modelseal.keys.local import KeyFileProvider, generate_key_file
 
 from modelseal.contract import Env
+from modelseal.keys.local import KeyFileProvider, generate_key_file
 from support.agent_models import FILES, SealedModel, seal_model
 from support.agent_peer import until
 from support.agent_process import AgentProcess

@@ -1,5 +1,6 @@
 """A runtime's end of the agent's socket, for tests: real messages, real descriptors, no model."""
 
+import contextlib
 import mmap
 import os
 import select
@@ -126,6 +127,16 @@ class Peer:
                 handover.close_all(received[1])
         except TimeoutError:
             return False
+        except ConnectionResetError:
+            return True
+
+    def refused(self) -> bool:
+        """Say hello, and return whether the agent ends the connection without a word."""
+        with contextlib.suppress(BrokenPipeError):
+            self.hello()
+        self.channel.set_timeout(BOUND)
+        try:
+            return self.channel.receive() is None
         except ConnectionResetError:
             return True
 

@@ -141,7 +141,7 @@ def test_a_peer_of_another_uid_gets_nothing(path: Path, uid: int) -> None:
     made.start()
     made.deliver(parcel(), LEASE)
     with Peer.connect(path) as peer:
-        assert peer.ended()
+        assert peer.refused()
     until(lambda: status(made).runtime.rejected)
     assert not status(made).runtime.connected
     made.close()
@@ -155,7 +155,7 @@ def test_nobody_is_trusted_with_the_overflow_uid(
     made.start()
     made.deliver(parcel(), LEASE)
     with Peer.connect(path) as peer:
-        assert peer.ended()
+        assert peer.refused()
     made.close()
 
 

@@ -54,7 +54,7 @@ class FakeWake(Wake):
         super().__init__()
         self.clock = START
         self.tenure: Tenure | None = None
-        self.stop_at = float("inf")
+        self.stop_at = START + 1e5
 
     def now(self) -> float:
         return self.clock
@@ -376,7 +376,7 @@ def test_changed_settings_act_within_half_a_minute(tmp_path: Path) -> None:
     (tmp_path / "max-stale").write_text("20")
     bench.keep_for(45)
     assert len(bench.provider.asked) >= 1
-    bench.wake.stopping, bench.wake.stop_at = False, float("inf")
+    bench.wake.stopping, bench.wake.stop_at = False, START + 1e5
     bench.provider.answers[:] = [KeyServiceUnavailable("down")]
     assert isinstance(bench.keep(), LeaseStale)
     assert bench.wake.clock <= START + 45 + 20 + 2

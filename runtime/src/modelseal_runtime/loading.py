@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from modelseal.cgroups import cpu_quota
-
 from modelseal.engine import LoadedModel
 from modelseal.handover import Model
 from modelseal_runtime.delivery import Mapped

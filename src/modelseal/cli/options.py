@@ -2,23 +2,21 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-KEY_HELP = "Key provider: file:PATH, passphrase:, vault:MOUNT/KEY or vault-kv:MOUNT/PATH#FIELD."
-VAULT_HELP = "vault: and vault-kv: use VAULT_ADDR, VAULT_TOKEN, VAULT_CACERT and VAULT_NAMESPACE."
+KEY_HELP: Final = "file:PATH, passphrase:, vault:MOUNT/KEY, vault-kv:MOUNT/PATH#FIELD."
+MODEL_HELP: Final = "The model's name, to which its key is bound."
 
 Sealed = Annotated[
     str, typer.Argument(metavar="SEALED", help="A sealed model: a folder, or an https:// address.")
 ]
 SealedFolder = Annotated[Path, typer.Argument(metavar="SEALED", help="A sealed model's folder.")]
-Model = Annotated[
-    str, typer.Option("--model", metavar="OWNER/NAME", help="The model's name, as it was sealed.")
-]
+Model = Annotated[str, typer.Option("--model", metavar="OWNER/NAME", help=MODEL_HELP)]
 OptionalModel = Annotated[
     str | None,
-    typer.Option("--model", metavar="OWNER/NAME", help="The model's name, as it was sealed."),
+    typer.Option("--model", metavar="OWNER/NAME", help=MODEL_HELP),
 ]
 Key = Annotated[str, typer.Option("--key", metavar="PROVIDER", help=KEY_HELP)]
 OptionalKey = Annotated[str | None, typer.Option("--key", metavar="PROVIDER", help=KEY_HELP)]
@@ -30,8 +28,8 @@ Signers = Annotated[
     typer.Option(
         "--signer",
         metavar="PUB",
-        help="Whose signature is demanded: file:PATH.pub, ed25519:BASE64 or ecdsa-p256:BASE64. "
-        "May be repeated; one valid signature suffices.",
+        help="Who must have signed: file:PATH.pub, ed25519:BASE64, ecdsa-p256:BASE64. "
+        "May be repeated; one of them suffices.",
     ),
 ]
 Digest = Annotated[

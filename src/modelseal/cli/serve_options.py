@@ -24,7 +24,7 @@ GrpcPort = Annotated[
     int, typer.Option(metavar="PORT", min=0, max=65535, help="gRPC; 0 lets the system choose.")
 ]
 HealthPort = Annotated[
-    int, typer.Option(metavar="PORT", min=0, max=65535, help="Probes and metrics.")
+    int, typer.Option(metavar="PORT", min=0, max=65535, help="Probes; 0 lets the system choose.")
 ]
 LeaseInterval = Annotated[
     float,
