@@ -181,3 +181,23 @@ def test_a_model_unloaded_under_load_neither_crashes_nor_answers_wrong() -> None
     assert found["wrong"] == 0
     assert found["refused"] == 3 * turns
     assert found["answered"] >= 3 * turns
+
+
+SIGNALLED = """
+import faulthandler, json, os, signal, sys, threading
+faulthandler.enable()  # gives this thread a signal stack, as applications do
+from modelseal.engine import LoadedModel
+from support import models
+loaded = LoadedModel.load(models.views(models.perceptron()), release=lambda: None)
+closing = threading.Thread(target=loaded.close)
+closing.start()
+closing.join()
+heard = []
+signal.signal(signal.SIGTERM, lambda *_: heard.append("SIGTERM"))
+os.kill(os.getpid(), signal.SIGTERM)
+print(json.dumps(heard))
+"""
+
+
+def test_a_signal_reaches_its_handler_after_a_model_was_closed_in_another_thread() -> None:
+    assert run(SIGNALLED) == ["SIGTERM"]

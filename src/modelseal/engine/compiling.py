@@ -8,6 +8,7 @@ from typing import Any, Final
 from modelseal.engine._openvino import ov
 from modelseal.engine.configuration import Property, checked
 from modelseal.engine.devices import Refusal, candidates
+from modelseal.engine.plugins import load_plugins
 from modelseal.errors import DeviceUnavailable, ModelLoadFailed, SettingsError, shown
 
 HINTS: Final = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
@@ -57,7 +58,7 @@ def compile_model(
         ModelLoadFailed: none of those it has takes the model.
 
     """
-    usable, refused = candidates(devices, [str(one) for one in core.available_devices])
+    usable, refused = candidates(devices, load_plugins(core))
     if not usable:
         raise DeviceUnavailable(
             f"failed to find a device: none of {', '.join(devices)} is on this machine"

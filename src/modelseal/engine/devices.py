@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelseal.engine._openvino import ov
+from modelseal.engine.plugins import load_plugins
 from modelseal.errors import SettingsError, shown
 
 _META: Final = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
@@ -26,7 +27,7 @@ class Refusal:
 
 def available_devices() -> tuple[str, ...]:
     """Return the devices that OpenVINO finds on this machine, such as `("CPU", "GPU.0")`."""
-    return tuple(str(device) for device in ov.Core().available_devices)
+    return load_plugins(ov.Core())
 
 
 def candidates(
