@@ -1,7 +1,11 @@
 """A real OpenBao server for tests, and an administrator's hand on it."""
 
+import contextlib
+import http.client
 import itertools
+import json
 import secrets
+import ssl
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +36,35 @@ class KeyService:
         """The CA that signed the server's certificate."""
         return self.server.ca_file
 
+    @property
+    def certificate(self) -> Path:
+        """The server's certificate, which is good for 127.0.0.1."""
+        return self.folder / "vault-cert.pem"
+
+    @property
+    def private_key(self) -> Path:
+        """The certificate's private key."""
+        return self.folder / "vault-key.pem"
+
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make one request as root."""
         return self.server.call(method, path, body)
+
+    def ask(
+        self, token: str | None, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Make one request with a token, whatever the answer is."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", self.server.port, timeout=10, context=context
+        )
+        with contextlib.closing(connection):
+            headers = {"X-Vault-Token": token} if token else {}
+            content = json.dumps(body) if body is not None else None
+            connection.request(method, f"/v1/{path}", content, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+            return answer.status, json.loads(data) if data else {}
 
     def name(self, prefix: str = "t") -> str:
         """Return a name that nobody else uses."""

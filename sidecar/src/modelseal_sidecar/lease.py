@@ -17,6 +17,8 @@ from modelseal.contract import MAX_TOKEN_TTL
 from modelseal_sidecar.settings import LeaseSettings
 
 JITTER: Final = 0.2
+TOKEN_SHARE: Final = 2 / 3
+"""The part of a token's life after which a new one is asked for, while the old one still serves."""
 MARGIN: Final = 10.0
 """Seconds that a runtime waits for a late agent beyond the longest pause between two checks."""
 
@@ -58,10 +60,11 @@ class Lease:
         return replace(self, confirmed=confirmed, stale_at=confirmed + self.settings.max_stale)
 
     def logged_in(self, now: float, token_seconds: float | None) -> Self:
-        """Note a login and the life of its token; it is replaced after five minutes at most."""
+        """Note a login and the life of its token; five minutes count at most."""
         if token_seconds is None:
             return replace(self, login_due=math.inf)
-        return replace(self, login_due=now + min(max(token_seconds, 0.0), MAX_TOKEN_TTL))
+        life = min(max(token_seconds, 0.0), MAX_TOKEN_TTL)
+        return replace(self, login_due=now + life * TOKEN_SHARE)
 
     def with_settings(self, settings: LeaseSettings, now: float) -> Self:
         """Take over changed settings: a shorter interval acts at once, so does a longer max stale.

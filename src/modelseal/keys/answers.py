@@ -20,7 +20,7 @@ from modelseal.errors import (
     WrappedKeyInvalid,
 )
 
-RETRIED: Final = (408, 412, 429, 500, 502, 503, 504)
+RETRIED: Final = (408, 412, 429, 472, 473, 500, 502, 503, 504)
 _BY_TEXT: Final[tuple[tuple[str, type[ModelsealError], str], ...]] = (
     ("message authentication failed", WrappedKeyInvalid, "the wrapped key is not for this model"),
     ("too old", KeyRevoked, "the key's version may not decrypt any more"),

@@ -6,12 +6,14 @@ ambient token carries each request, with timeouts, bounded tries and bounded ans
 back is classified by `answers`.
 """
 
+import ipaddress
 import random
 import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import hvac
 import requests
@@ -33,6 +35,9 @@ from modelseal.secret import Secret
 
 TRIES: Final = 4
 TIMEOUT: Final = (3.05, 10.0)
+"""Seconds for connecting, and for each read of an answer."""
+ANSWER_SECONDS: Final = 30.0
+"""Seconds for the whole body of an answer, however steadily it drips."""
 MAX_ANSWER: Final = 1 << 20
 MAX_RETRY_AFTER: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
@@ -45,14 +50,26 @@ class VaultClient:
     """A logged-in conversation with one key service; calls are serialised."""
 
     def __init__(
-        self, settings: VaultSettings, *, pause: Callable[[float], object] = time.sleep
+        self,
+        settings: VaultSettings,
+        *,
+        pause: Callable[[float], object] = time.sleep,
+        timeout: tuple[float, float] = TIMEOUT,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        """Prepare; nothing is asked yet. `pause` waits that many seconds between tries."""
-        if not settings.address.startswith(("https://", "http://")):
-            raise SettingsError(
-                f"failed to read the key service's address {shown(settings.address)}",
-                hint="write https://HOST:PORT",
-            )
+        """Prepare; nothing is asked yet.
+
+        Args:
+            settings: the server and the way in.
+            pause: waits that many seconds between tries.
+            timeout: seconds for connecting, and for each read.
+            answer_seconds: for the whole body of an answer.
+
+        Raises:
+            SettingsError: the address or the CA makes no sense.
+
+        """
+        _require_address(settings.address)
         self._settings: Final = settings
         self._lock: Final = threading.RLock()
         self._adapter: Final = _Adapter(
@@ -60,10 +77,11 @@ class VaultClient:
             token="",
             namespace=settings.namespace,
             session=_session(settings),
-            timeout=TIMEOUT,
+            timeout=timeout,
             allow_redirects=False,
         )
         self._adapter.pause = pause
+        self._adapter.answer_seconds = answer_seconds
         self._hvac: Final = hvac.Client(
             url=settings.address, token="", adapter=_given(self._adapter)
         )
@@ -75,18 +93,30 @@ class VaultClient:
         return self._expires
 
     def login(self) -> None:
-        """Obtain a token, afresh.
+        """Obtain a token, afresh; one that is still good is kept while a new one is refused.
+
+        A key service whose API server is away refuses logins as if the account were gone, so a
+        refused login alone withdraws nothing before the token that is there ends.
 
         Raises:
-            KeyAccessDenied: refused, twice.
+            KeyAccessDenied: refused, twice, and there is no good token.
             KeyServiceError: not reachable.
 
         """
         with self._lock:
+            token, expires = self._adapter.token, self._expires
             try:
-                self._log_in()
+                self._log_in_twice()
             except KeyAccessDenied:
-                self._log_in()
+                self._adapter.token, self._expires = token, expires
+                if not token or self._expired():
+                    raise
+
+    def _log_in_twice(self) -> None:
+        try:
+            self._log_in()
+        except KeyAccessDenied:
+            self._log_in()
 
     def ask(self, call: Callable[[Conversation], _Result]) -> _Result:
         """Make one call with a valid token; a refusal is confirmed once after a fresh login.
@@ -97,11 +127,11 @@ class VaultClient:
         """
         with self._lock:
             if not self._adapter.token or self._expired():
-                self.login()
+                self._log_in_twice()
             try:
                 return call(self._hvac)
             except KeyAccessDenied:
-                self.login()
+                self._log_in_twice()
                 return call(self._hvac)
 
     def _expired(self) -> bool:
@@ -136,6 +166,7 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
     """hvac's way to the network, hardened: bounded tries, bounded bodies, our own errors."""
 
     pause: Callable[[float], object] = staticmethod(time.sleep)
+    answer_seconds: float = ANSWER_SECONDS
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         """Ask until there is an answer that a new try would not change."""
@@ -147,7 +178,7 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
             try:
                 with super().request(method, url, *args, **kwargs) as response:
                     if response.status_code not in RETRIED or last:
-                        body = _bounded_body(response)
+                        body = _bounded_body(response, self.answer_seconds)
                         return read_answer(
                             Answer(status=response.status_code, body=body, login=login)
                         )
@@ -161,16 +192,22 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
         raise AssertionError("the last try returns or raises")
 
 
+class _Session(requests.Session):
+    """A session that knows no redirects: even one not followed would be read without bound."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return no target, whatever the answer names."""
+
+
 def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
     """Return what hvac calls to make its adapter; it gets ours."""
     return lambda **_: adapter
 
 
 def _session(settings: VaultSettings) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.verify = str(settings.ca_file) if settings.ca_file else True
-    session.max_redirects = 0
     if settings.ca_file and not settings.ca_file.is_file():
         raise SettingsError(
             f"failed to read the key service's CA {shown(str(settings.ca_file))}: no such file"
@@ -178,11 +215,50 @@ def _session(settings: VaultSettings) -> requests.Session:
     return session
 
 
-def _bounded_body(response: requests.Response) -> bytes:
-    body: bytes = response.raw.read(MAX_ANSWER + 1, decode_content=True)
-    if len(body) > MAX_ANSWER:
-        raise KeyServiceProtocolError("failed to use the key service: its answer is too long")
-    return body
+def _require_address(address: str) -> None:
+    """Refuse what is no address, and plain HTTP to another machine, which would show the token."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        usable = parts.scheme in ("https", "http") and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        host, usable = "", False
+    if not usable or not host:
+        raise SettingsError(
+            f"failed to read the key service's address {shown(address.rpartition('@')[2])}",
+            hint="write https://HOST:PORT",
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SettingsError(
+            "failed to use the key service's address: without TLS everybody on the way reads keys",
+            hint="write https://, and give the CA that signed its certificate",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bounded_body(response: requests.Response, seconds: float) -> bytes:
+    """Read a body that neither is too long nor takes too long.
+
+    Raises:
+        KeyServiceProtocolError: it is longer than any answer.
+        requests.Timeout: it was not there in time.
+
+    """
+    deadline = time.monotonic() + seconds
+    body = bytearray()
+    while part := response.raw.read1(MAX_ANSWER + 1 - len(body), decode_content=True):
+        body += part
+        if len(body) > MAX_ANSWER:
+            raise KeyServiceProtocolError("failed to use the key service: its answer is too long")
+        if time.monotonic() > deadline:
+            raise requests.Timeout
+    return bytes(body)
 
 
 def _unreachable(error: Exception) -> KeyServiceUnavailable:
@@ -198,7 +274,8 @@ def _unreachable(error: Exception) -> KeyServiceUnavailable:
 
 def _retry_after(response: requests.Response) -> float:
     value = response.headers.get("Retry-After", "")
-    return min(float(value), MAX_RETRY_AFTER) if value.isdigit() else 0.0
+    decimal = value.isascii() and value.isdecimal()
+    return min(float(value), MAX_RETRY_AFTER) if decimal else 0.0
 
 
 def _jittered(attempt: int) -> float:
@@ -212,15 +289,20 @@ def _text(credential: Secret) -> str:
         text = credential.buffer.decode("ascii").strip()
     except UnicodeDecodeError:
         text = ""
-    if not text or not text.isprintable():
+    if not _is_credential(text):
         raise SettingsError("failed to log in to the key service: the credential is not a text")
     return text
+
+
+def _is_credential(text: str) -> bool:
+    """Whether a text can be sent as it is, without changing the request."""
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _token(answer: dict[str, Any]) -> tuple[str, int]:
     auth = answer.get("auth")
     token = auth.get("client_token") if isinstance(auth, dict) else None
     seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
-    if not isinstance(token, str) or not token.isprintable() or type(seconds) is not int:
+    if not isinstance(token, str) or type(seconds) is not int or not _is_credential(token):
         raise KeyServiceProtocolError("failed to log in to the key service: no token came back")
     return token, seconds

@@ -1,0 +1,272 @@
+"""Every way to log in, on a real server, and every refusal at the door."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from modelseal.envelope import kek_context
+from modelseal.errors import KeyAccessDenied, KeyServiceProtocolError, KeyServiceUnavailable
+from modelseal.keys import AppRoleAuth, JwtAuth, TokenAuth, VaultAuth
+from modelseal.keys.policy_text import Login, policy_name, script, vault_steps
+from modelseal.keys.transit import VaultTransitProvider
+from modelseal.keys.vault import VaultClient
+from modelseal.secret import Secret
+from support import fault_proxy as faults
+from support.fault_proxy import FaultProxy
+from support.openbao import KeyService
+from support.token_review import Reviewer, reviewing
+from support.tokens import Issuer
+
+pytestmark = pytest.mark.keys
+MODEL, NAMESPACE, ACCOUNT = "vision/filetype", "vision", "filetype"
+ROLE = policy_name(MODEL, "agent")
+CONTEXT = kek_context(MODEL, secrets.token_bytes(32))
+DEK = secrets.token_bytes(32)
+METHODS = ("jwt", "kubernetes")
+
+
+class Place:
+    """A key service that was prepared with exactly what `modelseal policy` prints."""
+
+    def __init__(self, service: KeyService, issuer: Issuer, reviewer: Reviewer) -> None:
+        self.service, self.issuer, self.reviewer = service, issuer, reviewer
+        self.mount = service.name("transit")
+        self.mounts = {method: service.name(method) for method in METHODS}
+        self.prepare_logins()
+        for method in METHODS:
+            login = Login(
+                method=method,
+                mount=self.mounts[method],
+                namespace=NAMESPACE,
+                service_account=ACCOUNT,
+                audience=service.address,
+            )
+            steps = vault_steps(model=MODEL, key=f"vault:{self.mount}/models", login=login)
+            service.paste(script(steps if method == METHODS[0] else steps[-1:]))
+        self.recipient = self.keys(service.settings().auth).wrap(Secret(DEK), CONTEXT)
+
+    def prepare_logins(self) -> None:
+        for method, mount in self.mounts.items():
+            self.service.call("POST", f"sys/auth/{mount}", {"type": method})
+        pem = self.issuer.public_pem
+        jwt, kubernetes = (self.mounts[method] for method in METHODS)
+        self.service.call("POST", f"auth/{jwt}/config", {"jwt_validation_pubkeys": [pem]})
+        self.service.call(
+            "POST",
+            f"auth/{kubernetes}/config",
+            {
+                "kubernetes_host": self.reviewer.address,
+                "kubernetes_ca_cert": self.service.ca_file.read_text(),
+                "token_reviewer_jwt": self.issuer.token("bao", "bao", "api"),
+                "disable_local_ca_jwt": True,
+            },
+        )
+
+    def keys(self, auth: VaultAuth, **changes: Any) -> VaultTransitProvider:
+        settings = replace(self.service.settings(), auth=auth, **changes)
+        client = VaultClient(settings, pause=lambda _: None)
+        return VaultTransitProvider(client, mount=self.mount, key="models")
+
+    def jwt(self, method: str, token: str, **changes: Any) -> JwtAuth:
+        auth = JwtAuth(
+            role=ROLE, method=method, mount=self.mounts[method], read=lambda: Secret(token.encode())
+        )
+        return replace(auth, **changes)
+
+    def token(self, **changes: Any) -> str:
+        wanted = {"namespace": NAMESPACE, "name": ACCOUNT, "audience": self.service.address}
+        return self.issuer.token(**(wanted | changes))
+
+    def approle(self) -> tuple[str, str, str]:
+        """Make an AppRole with the agent's policy; returns mount, role id and secret id."""
+        mount = self.service.name("approle")
+        self.service.call("POST", f"sys/auth/{mount}", {"type": "approle"})
+        role = f"auth/{mount}/role/agent"
+        self.service.call(
+            "POST", role, {"token_policies": ROLE, "token_ttl": 60, "token_no_default_policy": True}
+        )
+        role_id = self.service.call("GET", f"{role}/role-id")["data"]["role_id"]
+        secret_id = self.service.call("POST", f"{role}/secret-id", {})["data"]["secret_id"]
+        return mount, role_id, secret_id
+
+
+@pytest.fixture(scope="module")
+def place(key_service: KeyService) -> Iterator[Place]:
+    issuer = Issuer()
+    with reviewing(issuer, key_service.certificate, key_service.private_key) as reviewer:
+        yield Place(key_service, issuer, reviewer)
+
+
+def opens(place: Place, auth: VaultAuth) -> bool:
+    with place.keys(auth).unwrap(place.recipient, CONTEXT) as dek:
+        return bytes(dek.buffer) == DEK
+
+
+def denied(place: Place, auth: VaultAuth) -> str:
+    with pytest.raises(KeyAccessDenied) as caught:
+        place.keys(auth).unwrap(place.recipient, CONTEXT)
+    return str(caught.value)
+
+
+def test_a_token_of_the_printed_policy_opens_the_model(place: Place) -> None:
+    token = place.service.token(ROLE).encode()
+    assert opens(place, TokenAuth(read=lambda: Secret(token)))
+
+
+def test_an_approle_opens_the_model_and_its_secret_id_can_be_withdrawn(place: Place) -> None:
+    mount, role_id, secret_id = place.approle()
+    auth = AppRoleAuth(role_id=role_id, mount=mount, read=lambda: Secret(secret_id.encode()))
+    assert opens(place, auth)
+    place.service.call(
+        "POST", f"auth/{mount}/role/agent/secret-id/destroy", {"secret_id": secret_id}
+    )
+    assert "login" in denied(place, auth)
+    assert "login" in denied(place, replace(auth, role_id="no-such-role"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_service_account_opens_the_model_through_the_printed_role(
+    place: Place, method: str
+) -> None:
+    assert opens(place, place.jwt(method, place.token()))
+
+
+@pytest.mark.negative(17)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"namespace": "other"},
+        {"namespace": "visio"},
+        {"name": "other"},
+        {"name": "filetype2"},
+        {"audience": "https://kubernetes.default.svc"},
+        {"seconds": -120},
+    ],
+    ids=["namespace", "near namespace", "account", "near account", "audience", "expired"],
+)
+def test_a_token_of_somebody_else_or_for_something_else_or_old_is_refused_at_the_login(
+    place: Place, method: str, changes: dict[str, Any]
+) -> None:
+    assert "login" in denied(place, place.jwt(method, place.token(**changes)))
+
+
+@pytest.mark.negative(17)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_token_that_the_cluster_did_not_sign_is_refused(place: Place, method: str) -> None:
+    foreign = Issuer().token(NAMESPACE, ACCOUNT, place.service.address)
+    assert "login" in denied(place, place.jwt(method, foreign))
+    assert "login" in denied(place, place.jwt(method, "garbage"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_unknown_role_or_way_is_refused_at_the_login(place: Place, method: str) -> None:
+    token = place.token()
+    assert "login" in denied(place, place.jwt(method, token, role="no-such-role"))
+    assert "login" in denied(place, place.jwt(method, token, mount="no-such-way"))
+
+
+@pytest.mark.negative(17)
+def test_a_service_account_that_was_deleted_is_refused(place: Place) -> None:
+    auth = place.jwt("kubernetes", place.token())
+    place.reviewer.removed.add(f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}")
+    try:
+        assert "login" in denied(place, auth)
+    finally:
+        place.reviewer.removed.clear()
+    assert opens(place, auth)
+
+
+def test_while_the_api_server_is_away_a_good_token_is_kept_and_nothing_is_withdrawn(
+    place: Place,
+) -> None:
+    keys = place.keys(place.jwt("kubernetes", place.token()))
+    keys.login()
+    until = keys.token_expires
+    place.reviewer.broken = 503
+    try:
+        keys.login()
+        keys.check(place.recipient, CONTEXT)
+        assert keys.token_expires == until
+        assert "login" in denied(place, place.jwt("kubernetes", place.token()))
+    finally:
+        place.reviewer.broken = 0
+
+
+def test_a_kept_token_that_was_revoked_is_no_right(place: Place) -> None:
+    keys = place.keys(place.jwt("kubernetes", place.token()))
+    keys.login()
+    place.service.call("POST", f"sys/leases/revoke-prefix/auth/{place.mounts['kubernetes']}")
+    place.reviewer.broken = 503
+    try:
+        with pytest.raises(KeyAccessDenied):
+            keys.check(place.recipient, CONTEXT)
+    finally:
+        place.reviewer.broken = 0
+
+
+def test_a_token_that_ended_early_is_replaced_without_a_word(place: Place) -> None:
+    keys = place.keys(place.jwt("jwt", place.token()))
+    keys.login()
+    place.service.call("POST", f"sys/leases/revoke-prefix/auth/{place.mounts['jwt']}")
+    keys.check(place.recipient, CONTEXT)
+
+
+def test_the_credential_is_read_anew_at_each_login(place: Place) -> None:
+    tokens = [place.token(seconds=-120), place.token()]
+    auth = place.jwt("jwt", "")
+    keys = place.keys(replace(auth, read=lambda: Secret(tokens.pop(0).encode())))
+    keys.login()
+    assert tokens == []
+
+
+def test_a_login_lasts_five_minutes_at_most(place: Place) -> None:
+    keys = place.keys(place.jwt("jwt", place.token()))
+    assert keys.token_expires is None
+    before = datetime.now(UTC)
+    keys.login()
+    assert keys.token_expires is not None
+    assert 290 <= (keys.token_expires - before).total_seconds() <= 301
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"auth":null}',
+        b'{"auth":{"client_token":7,"lease_duration":1}}',
+        b'{"auth":{"client_token":"a\\nb","lease_duration":1}}',
+        b'{"auth":{"client_token":"","lease_duration":1}}',
+        b'{"auth":{"client_token":"a","lease_duration":"1"}}',
+        b'{"auth":{"client_token":"a","lease_duration":true}}',
+    ],
+)
+def test_a_login_that_brings_no_token_breaks_the_protocol(
+    place: Place, proxy: FaultProxy, answer: bytes
+) -> None:
+    proxy.always = faults.status(200, answer)
+    keys = place.keys(place.jwt("jwt", place.token()), address=proxy.address)
+    with pytest.raises(KeyServiceProtocolError):
+        keys.login()
+    assert len(proxy.asked) == 1
+
+
+@pytest.mark.parametrize("code", [400, 403])
+def test_a_login_that_somebody_else_refuses_says_nothing(
+    place: Place, proxy: FaultProxy, code: int
+) -> None:
+    proxy.always = faults.status(code, b"<html>no</html>")
+    keys = place.keys(place.jwt("jwt", place.token()), address=proxy.address)
+    with pytest.raises(KeyServiceUnavailable):
+        keys.login()
+
+
+def test_a_refused_login_is_tried_exactly_once_more(place: Place, proxy: FaultProxy) -> None:
+    auth = place.jwt("jwt", place.token(seconds=-120))
+    keys = place.keys(auth, address=proxy.address)
+    with pytest.raises(KeyAccessDenied):
+        keys.unwrap(place.recipient, CONTEXT)
+    assert len(proxy.asked) == 2
