@@ -194,6 +194,37 @@ class Delivery(StrEnum):
     TMPFS = "tmpfs"
 
 
+class Posture(StrEnum):
+    """What an agent measures of its process and node, as reports name it."""
+
+    DUMPABLE = "dumpable"
+    SWAP = "swap"
+    CORE_LIMIT = "coreLimit"
+    CORE_PIPED = "corePiped"
+    MEMORY_LOCK = "memoryLock"
+    PTRACE_SCOPE = "ptraceScope"
+    SECCOMP = "seccomp"
+    NO_NEW_PRIVILEGES = "noNewPrivileges"
+    READ_ONLY_ROOT = "readOnlyRoot"
+    USER_NAMESPACE = "userNamespace"
+    ROOT = "root"
+    CONFIDENTIAL_MEMORY = "confidentialMemory"
+
+
+class Demand(StrEnum):
+    """What a key provider may demand of a pod before a key is asked for."""
+
+    NO_SWAP = "NoSwap"
+    NO_CORE_HANDLER = "NoCoreHandler"
+    PTRACE_RESTRICTED = "PtraceRestricted"
+    SECCOMP = "Seccomp"
+    NO_NEW_PRIVILEGES = "NoNewPrivileges"
+    READ_ONLY_ROOT = "ReadOnlyRoot"
+    USER_NAMESPACE = "UserNamespace"
+    NON_ROOT = "NonRoot"
+    CONFIDENTIAL_MEMORY = "ConfidentialMemory"
+
+
 class Env(StrEnum):
     """Environment variables that the agent and the runtime read. None of them holds a secret."""
 
@@ -213,6 +244,7 @@ class Env(StrEnum):
     SIGNERS = "MODELSEAL_SIGNERS"
     ALLOW_UNSIGNED = "MODELSEAL_ALLOW_UNSIGNED"
     DIGEST = "MODELSEAL_DIGEST"
+    POSTURE = "MODELSEAL_POSTURE"
     MIN_SEQUENCE = "MODELSEAL_MIN_SEQUENCE"
     MODEL_SIZE = "MODELSEAL_MODEL_SIZE"
     DELIVERY = "MODELSEAL_DELIVERY"

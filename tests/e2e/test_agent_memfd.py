@@ -17,6 +17,7 @@ from _pytest.mark import ParameterSet
 
 from modelseal import handover
 from modelseal.contract import MAX_REPORT_BYTES, MAX_TERMINATION_BYTES, Env, Reason
+from modelseal.errors import PostureRefused
 from modelseal.keys.local import KeyFileProvider, PassphraseProvider, generate_key_file
 from modelseal.memory import page_aligned
 from modelseal.secret import Secret
@@ -415,3 +416,12 @@ def test_a_hung_runtime_loses_the_model_under_its_feet(
         assert agent.process.poll() is None
         peer.close()
         assert agent.wait() == 42
+
+
+def test_below_the_demanded_posture_no_key_is_asked_for(
+    tmp_path: Path, environ: dict[Env, str]
+) -> None:
+    changes = {Env.POSTURE: "NoNewPrivileges,ConfidentialMemory", Env.KEY: "file:/nowhere"}
+    with AgentProcess(tmp_path, environ | changes) as agent:
+        assert agent.wait() == PostureRefused.exit_code
+        assert agent.termination()["reason"] == "PostureRefused"

@@ -6,7 +6,7 @@ one that has exited. No text of theirs is ever passed on; only Reasons, stages a
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from modelseal.contract import (
     MAX_REPORT_BYTES,
     MAX_TERMINATION_BYTES,
     PRECEDENCE,
+    Posture,
     Reason,
     Stage,
 )
@@ -21,6 +22,7 @@ from modelseal.contract import (
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _VERSION: Final = re.compile(r"[A-Za-z0-9 ._:/,+@=-]{1,128}")
 _DEVICE: Final = re.compile(r"[A-Z][A-Za-z0-9.,:]{0,31}")
+_WORD: Final = re.compile(r"[A-Za-z0-9-]{1,16}")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _STAGES: Final = {stage.title: stage for stage in Stage}
 _OPERATORS_OWN: Final = frozenset(
@@ -73,6 +75,7 @@ class Report:
     model_size: int | None = None
     runtime: Reason | None = None
     device: str | None = None
+    posture: tuple[tuple[Posture, str | int | bool], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +104,7 @@ def parse_report(body: bytes) -> Report | None:
         model_size=_size(found.get("modelSize")),
         runtime=_reason(told.get("result"), RUNTIME_REASONS),
         device=_text(told.get("device"), _DEVICE),
+        posture=tuple(_posture(found.get("posture"))),
     )
 
 
@@ -138,6 +142,16 @@ def _reason(value: object, allowed: frozenset[Reason]) -> Reason | None:
 
 def _text(value: object, pattern: re.Pattern[str]) -> str | None:
     return value if isinstance(value, str) and pattern.fullmatch(value) else None
+
+
+def _posture(value: object) -> Iterator[tuple[Posture, str | int | bool]]:
+    measured = value if isinstance(value, dict) else {}
+    for name in Posture:
+        value = measured.get(name.value)
+        fact = value if isinstance(value, bool) or value == 0 else _size(value)
+        fact = _text(value, _WORD) if fact is None else fact
+        if fact is not None:
+            yield name, fact
 
 
 def _size(value: object) -> int | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modelseal.contract import DEFAULT_LEASE_INTERVAL, DEFAULT_MAX_STALE, Reason
+from modelseal.contract import DEFAULT_LEASE_INTERVAL, DEFAULT_MAX_STALE, Demand, Reason
 from modelseal_operator.fields import Fields
 from modelseal_operator.refusal import Refusal
 
@@ -76,6 +76,7 @@ class Provider:
     server_images: tuple[str, ...]
     egress: tuple[Peer, ...]
     allow_swap: bool
+    demands: tuple[str, ...]
     grants: tuple[Grant, ...]
 
     def allows(self, namespace: str) -> Grant | None:
@@ -96,7 +97,7 @@ def parse_provider(kind: Kind, raw: Mapping[str, object]) -> Provider:
             Reason.PROVIDER_INVALID,
             "the provider must either pin signers or set allowUnsigned: true",
         )
-    lease, delivery = spec.section("lease"), spec.section("delivery")
+    lease, delivery, posture = (spec.section(name) for name in ("lease", "delivery", "posture"))
     return Provider(
         kind=kind,
         namespace=meta.optional_text("namespace"),
@@ -111,7 +112,8 @@ def parse_provider(kind: Kind, raw: Mapping[str, object]) -> Provider:
         allow_tmpfs=delivery.flag("allowTmpfs", False),
         server_images=delivery.texts("serverImages", pattern=IMAGE, limit=16),
         egress=tuple(parse_peer(peer) for peer in spec.sections("egress", 16)),
-        allow_swap=spec.section("posture").choice("swap", ["Refuse", "Allow"], "Refuse") == "Allow",
+        allow_swap=posture.choice("swap", ["Refuse", "Allow"], "Refuse") == "Allow",
+        demands=posture.texts("require", pattern="|".join(Demand), limit=len(Demand)),
         grants=_grants(spec) if kind == "ClusterKeyProvider" else (),
     )
 

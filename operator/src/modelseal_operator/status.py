@@ -14,6 +14,7 @@ from modelseal_operator.children.network import egress_limited
 from modelseal_operator.conditions import Seen, State, conditions, names_a_failure
 from modelseal_operator.jsonview import dig, number_at, objects_at, text_at
 from modelseal_operator.pods import Pod
+from modelseal_operator.posture import describe_posture
 
 MAX_PODS: Final = 32
 Json = dict[str, Any]
@@ -97,7 +98,8 @@ def _static(seen: Seen, context: Context | None) -> Json:
         found["device"]["resourceName"] = context.device.resource
     trust = "Unsigned" if context.resolved.provider.allow_unsigned else "Signed"
     found["model"] = {**_seal(seen), "trust": trust}
-    return found
+    posture = describe_posture(pod.report.posture for pod in seen.current if pod.report)
+    return {**found, "posture": posture} if posture else found
 
 
 def _seal(seen: Seen) -> Json:

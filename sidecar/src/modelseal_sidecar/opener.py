@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from modelseal import cgroups, handover, opening
+from modelseal import cgroups, handover, hardening, opening
 from modelseal.contract import Stage
 from modelseal.envelope import DataKeys, Policy, Seal, kek_context, parse_signer
 from modelseal.errors import OutOfMemory
@@ -79,6 +79,7 @@ class Opener:
         enter(Stage.MANIFEST)
         seal = opening.read_manifest(self._source, self._trust, utc_now(), on_stage=enter)
         self._show(seal)
+        hardening.require(self._settings.posture, hardening.posture())
         opening.check_room(opening.plan_sizes(seal), declared=self._settings.model_size)
         provider = self._access.refresh()
         recipient = opening.choose_recipient(seal, provider)

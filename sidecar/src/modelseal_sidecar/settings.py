@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from modelseal import contract
-from modelseal.contract import Delivery, Env
+from modelseal.contract import Delivery, Demand, Env
 from modelseal.errors import SettingsError, shown
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "debug", "info", "warning", "error")
@@ -83,6 +83,7 @@ class Settings:
     allow_unsigned: bool
     digest: str | None
     min_sequence: int | None
+    posture: tuple[Demand, ...]
     model_size: int | None
     delivery: Delivery
     delivery_directory: Path
@@ -115,10 +116,11 @@ class Settings:
             key=read.required(Env.KEY),
             vault=_vault(read),
             passphrase_file=read.path(Env.PASSPHRASE_FILE),
-            signers=tuple(filter(None, _SEPARATORS.split(read.text(Env.SIGNERS) or ""))),
+            signers=read.words(Env.SIGNERS),
             allow_unsigned=read.boolean(Env.ALLOW_UNSIGNED),
             digest=read.text(Env.DIGEST),
             min_sequence=read.integer(Env.MIN_SEQUENCE),
+            posture=read.demands(Env.POSTURE),
             model_size=read.integer(Env.MODEL_SIZE),
             delivery=Delivery(read.choice(Env.DELIVERY, tuple(Delivery), Delivery.MEMFD)),
             delivery_directory=Path(
@@ -168,6 +170,15 @@ class _Reader:
         if value not in choices:
             raise _refused(name, value, f"one of {', '.join(choices)}")
         return value
+
+    def words(self, name: Env) -> tuple[str, ...]:
+        return tuple(filter(None, _SEPARATORS.split(self.text(name) or "")))
+
+    def demands(self, name: Env) -> tuple[Demand, ...]:
+        for word in self.words(name):
+            if word not in tuple(Demand):
+                raise _refused(name, word, f"one of {', '.join(Demand)}")
+        return tuple(Demand(word) for word in self.words(name))
 
     def boolean(self, name: Env) -> bool:
         return self.choice(name, ("true", "false"), "false") == "true"

@@ -40,6 +40,7 @@ def agent_environment(context: Context) -> list[Json]:
         Env.ALLOW_UNSIGNED: "true" if resolved.provider.allow_unsigned else None,
         Env.DIGEST: model.digest,
         Env.MIN_SEQUENCE: None if sequence is None else str(sequence),
+        Env.POSTURE: ",".join(resolved.provider.demands) or None,
         Env.MODEL_SIZE: str(model.model_size),
         Env.DELIVERY: model.delivery.value,
         Env.PROVIDER_DIRECTORY: PROVIDER_DIRECTORY,
