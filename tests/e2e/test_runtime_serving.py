@@ -253,7 +253,10 @@ def test_the_repository_index_lists_the_one_model(magika: Runtime, body: bytes) 
         ("/v2/models/other", "GET", None, {}, 404, "there is no model 'other'"),
         ("/v2/models/other/infer", "POST", b"{}", {}, 404, "there is no model 'other'"),
         ("/v2/models/filetype/versions/9/infer", "POST", b"{}", {}, 404, "no version '9'"),
-        ("/v2/repository/models/filetype/load", "POST", b"{}", {}, 404, "there is nothing at"),
+        ("/v2/repository/models/filetype/load", "POST", b"{}", {}, 501, "does not have the"),
+        ("/v2/systemsharedmemory/status", "GET", None, {}, 501, "does not have the extension"),
+        ("/v2/models/filetype/generate", "POST", b"{}", {}, 501, "does not have the extension"),
+        ("/v2/logging", "GET", None, {}, 501, "does not have the extension"),
         ("/v2/models/%22%0a/infer", "POST", b"{}", {}, 404, "no model '\"\\n'"),
         (URL, "GET", None, {}, 405, "the method 'GET' is not allowed"),
         ("/v2", "DELETE", None, {}, 405, "the method 'DELETE' is not allowed"),
@@ -350,8 +353,10 @@ def test_bytes_that_are_no_message_are_refused(magika: Runtime) -> None:
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", ["RepositoryIndex", "ModelConfig", "SystemSharedMemoryRegister"])
-def test_what_triton_adds_is_unimplemented(magika: Runtime, method: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["RepositoryModelLoad", "ModelStreamInfer", "SystemSharedMemoryRegister"]
+)
+def test_what_triton_adds_to_manage_a_server_is_unimplemented(magika: Runtime, method: str) -> None:
     code, _ = status_of(magika, method, pb.ServerLiveRequest())
     assert code is grpc.StatusCode.UNIMPLEMENTED
 

@@ -34,7 +34,9 @@ class Budget:
 
 
 class Hold:
-    """One request's share, given back when the block is left."""
+    """One request's share, given back by `release` or when the block is left."""
+
+    __slots__ = ("_budget", "_size")
 
     def __init__(self, budget: Budget) -> None:
         self._budget: Final = budget
@@ -51,6 +53,11 @@ class Hold:
             self._budget.take(size - self._size)
             self._size = size
 
+    def release(self) -> None:
+        """Give everything back; idempotent."""
+        self._budget.take(-self._size)
+        self._size = 0
+
     def __enter__(self) -> Self:
         return self
 
@@ -60,5 +67,4 @@ class Hold:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._budget.take(-self._size)
-        self._size = 0
+        self.release()

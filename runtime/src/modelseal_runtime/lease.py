@@ -20,14 +20,20 @@ class Lease:
     def __init__(self, now: Callable[[], float] = boottime) -> None:
         self._now: Final = now
         self._until = float("-inf")
+        self._renewed = now()
 
     def renew(self, valid_for: float) -> None:
         """Let the model stay for `valid_for` seconds from now."""
-        self._until = self._now() + valid_for
+        self._renewed = self._now()
+        self._until = self._renewed + valid_for
 
     def left(self) -> float:
         """Return the seconds that are left, at least 0."""
         return max(0.0, self._until - self._now())
+
+    def age(self) -> float:
+        """Return the seconds since the last renewal, or since the start."""
+        return self._now() - self._renewed
 
     @property
     def valid(self) -> bool:

@@ -7,11 +7,19 @@ and no text of a foreign exception is logged. Other libraries' loggers are not c
 import json
 import logging
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, TextIO
 
+from modelseal_runtime.protocol.failure import Failure, Kind
+from modelseal_runtime.tracing import Trace
+
 LOGGER: Final = logging.getLogger("modelseal_runtime")
+REPEAT_SECONDS: Final = 10.0
+"""So often at most is a reason for refusing requests said again."""
 _FIELD: Final = "fields"
 
 
@@ -35,6 +43,51 @@ class JsonFormatter(logging.Formatter):
 def log(level: int, event: str, *, failure: BaseException | None = None, **fields: object) -> None:
     """Log a fixed text with fields; `failure` adds an unexpected exception's type and place."""
     LOGGER.log(level, event, extra={_FIELD: fields}, exc_info=failure)
+
+
+class Diary:
+    """The log of one protocol's requests: what is refused again and again is said once in a while.
+
+    Answered requests appear at level `debug` only.
+    """
+
+    def __init__(self, protocol: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._protocol: Final = protocol
+        self._clock: Final = clock
+        self._said: Final[dict[Kind, float]] = {}
+        self._unsaid: Final[Counter[Kind]] = Counter()
+
+    def answered(self, trace: Trace, seconds: float) -> None:
+        """Note an answered request."""
+        if LOGGER.isEnabledFor(logging.DEBUG):
+            log(
+                logging.DEBUG,
+                "a request was answered",
+                protocol=self._protocol,
+                seconds=round(seconds, 6),
+                **trace.fields,
+            )
+
+    def refused(self, failure: Failure, trace: Trace) -> None:
+        """Note a request that failed; one that should not have failed is always said."""
+        kind, protocol = failure.kind, self._protocol
+        if kind is Kind.INTERNAL:
+            cause = failure.__cause__ or failure
+            log(logging.ERROR, "a request failed", failure=cause, protocol=protocol, **trace.fields)
+            return
+        now = self._clock()
+        if now - self._said.get(kind, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            self._unsaid[kind] += 1
+            return
+        self._said[kind] = now
+        log(
+            logging.INFO,
+            "a request was refused",
+            protocol=protocol,
+            why=kind.label,
+            unsaid=self._unsaid.pop(kind, 0),
+            **trace.fields,
+        )
 
 
 def configure(level: str, stream: TextIO = sys.stderr) -> None:

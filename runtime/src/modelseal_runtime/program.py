@@ -18,7 +18,7 @@ from modelseal_runtime.delivery import Mapped
 from modelseal_runtime.ending import Ending
 from modelseal_runtime.http.probes import ProbeApplication
 from modelseal_runtime.http.rest import RestApplication
-from modelseal_runtime.http.server import listen, server
+from modelseal_runtime.http.server import HttpServer, listen
 from modelseal_runtime.loading import load
 from modelseal_runtime.logs import log
 from modelseal_runtime.metrics import Metrics
@@ -33,6 +33,8 @@ FLUSH_SECONDS: Final = 0.1
 """How long answers to refused requests may take to leave."""
 SPARE_CALLS: Final = 64
 """gRPC calls beyond those that the queue takes: health, metadata, reflection."""
+PROBE_BYTES: Final = 16 << 20
+"""What requests and unread answers of probes may hold."""
 QUIET_SECONDS: Final = 0.5
 """After so long without a request, a draining server may close its connections."""
 
@@ -85,23 +87,9 @@ class Program:
             listen(settings.host, settings.health_port) as probes,
         ):
             grpc_port = self._grpc.listen(settings.host, settings.grpc_port)
-            rest_server = server(
-                RestApplication(
-                    self._serving,
-                    self._scheduler,
-                    self._metrics,
-                    self._budget,
-                    max_body_bytes=settings.max_body_bytes,
-                    request_timeout=settings.request_timeout,
-                )
-            )
-            probe_server = server(
-                ProbeApplication(self._serving, self._metrics, lambda: self._link.alive)
-            )
-            running = [
-                asyncio.create_task(rest_server.serve([rest])),
-                asyncio.create_task(probe_server.serve([probes])),
-            ]
+            rest_server, probe_server = self._http_servers()
+            await rest_server.start(rest)
+            await probe_server.start(probes)
             await self._grpc.start()
             self._serving.watch(self._phase_changed)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -111,11 +99,27 @@ class Program:
             await self._stop.wait()
             until = time.monotonic() + settings.drain_seconds
             await self._quiet(until)
-            rest_server.should_exit = True
-            await self._grpc.stop(max(0.0, until - time.monotonic()))
-            await asyncio.wait(running[:1], timeout=max(0.0, until - time.monotonic()))
-            probe_server.should_exit = True
+            left = max(0.0, until - time.monotonic())
+            await asyncio.gather(self._grpc.stop(left), rest_server.stop(left))
+            await probe_server.stop(0.0)
             self._close(max(0.0, until - time.monotonic()))
+
+    def _http_servers(self) -> tuple[HttpServer, HttpServer]:
+        settings = self._settings
+        rest = RestApplication(
+            self._serving,
+            self._scheduler,
+            self._metrics,
+            max_body_bytes=settings.max_body_bytes,
+            request_timeout=settings.request_timeout,
+        )
+        probes = ProbeApplication(self._serving, self._metrics, lambda: self._link.alive)
+        rest_server = HttpServer(rest, self._budget, request_seconds=settings.request_timeout)
+        self._metrics.follow_budget(self._budget, lambda: rest_server.unread)
+        return (
+            rest_server,
+            HttpServer(probes, Budget(PROBE_BYTES), request_seconds=settings.request_timeout),
+        )
 
     async def _quiet(self, until: float) -> None:
         """Turn unready and answer on, until no request has come for a while."""
@@ -139,7 +143,7 @@ class Program:
 
     def _load(self, model: Model, memory: Mapped) -> Served:
         """Load a model on the thread that calls, and serve it."""
-        settings = self._settings
+        settings, started = self._settings, time.monotonic()
         served = load(
             model,
             memory,
@@ -147,13 +151,7 @@ class Program:
             devices=settings.devices,
             hint=settings.hint,
         )
-        self._metrics.loaded(
-            model=served.identity.name,
-            version=served.identity.version,
-            digest=served.digest,
-            device=served.model.device,
-            hint=served.hint,
-        )
+        self._metrics.loaded(served, time.monotonic() - started)
         self._scheduler.start(served.model.requests)
         self._serving.serve(served)
         return served

@@ -1,7 +1,8 @@
 """A bounded queue in front of as many workers as there are infer requests.
 
-The event loop submits and waits; workers run whole requests (parse, infer, encode), so each request
-is handed over once in each direction. What does not fit into the queue is refused at once.
+The event loop submits and gets answers by calls; workers run whole requests (parse, infer, encode),
+so each request is handed over once in each direction. What does not fit into the queue is refused
+at once.
 """
 
 import asyncio
@@ -9,25 +10,34 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 from modelseal_runtime.protocol.failure import Failure, Kind
 
 Result = TypeVar("Result")
+Settle = Callable[[Any, BaseException | None], None]
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
 class Job:
-    """One request on its way; `future` belongs to the event loop, the rest to the worker."""
+    """One request on its way; `settle` is called once, on the event loop."""
 
-    work: Callable[[], Any]
-    future: asyncio.Future[Any]
-    queued: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-    took: float = 0.0
-    abandoned: bool = False
+    __slots__ = ("abandoned", "queued", "settle", "timer", "together", "took", "waited", "work")
+
+    def __init__(self, work: Callable[[], Any], settle: Settle) -> None:
+        self.work: Callable[[], Any] = work
+        self.settle: Settle | None = settle
+        self.queued: Final = time.perf_counter()
+        self.waited = 0.0
+        self.took = 0.0
+        self.together = 1
+        """How many requests ran in one inference."""
+        self.abandoned = False
+        """Nobody waits for the result any more."""
+        self.timer: asyncio.TimerHandle | None = None
+
+
+Outcome = tuple[Any, BaseException | None]
 
 
 class Scheduler:
@@ -67,6 +77,27 @@ class Scheduler:
         for number in range(workers):
             threading.Thread(target=self._work, name=f"infer-{number}", daemon=True).start()
 
+    def submit(self, work: Callable[[], Any], seconds: float, settle: Settle) -> Job:
+        """Run `work` on a worker; call `settle` with its result, its exception, or a failure.
+
+        Raises:
+            Failure: the queue is full.
+
+        """
+        if len(self._jobs) >= self._queue_size + self._workers:
+            raise Failure(Kind.BUSY, "the queue is full; try again later")
+        self._last = time.monotonic()
+        job = Job(work, settle)
+        self._jobs.add(job)
+        job.timer = self._loop.call_later(seconds, self._expire, job)
+        self._queue.put(job)
+        return job
+
+    def abandon(self, job: Job) -> None:
+        """Forget a request whose client is gone: it does not run, if it still waits."""
+        job.settle = None
+        _finish(job)
+
     async def run(self, work: Callable[[], Result], seconds: float) -> Result:
         """Run `work` on a worker and return its result.
 
@@ -75,27 +106,33 @@ class Scheduler:
             Exception: what `work` raises.
 
         """
-        if len(self._jobs) >= self._queue_size + self._workers:
-            raise Failure(Kind.BUSY, "the queue is full; try again later")
-        self._last = time.monotonic()
-        job = Job(work=work, future=self._loop.create_future())
-        self._jobs.add(job)
-        self._queue.put(job)
-        timer = self._loop.call_later(seconds, _expire, job)
+        future: asyncio.Future[Result] = self._loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        job = self.submit(work, seconds, settle)
         try:
-            result: Result = await job.future
-        finally:
-            timer.cancel()
-            job.abandoned = True
-        return result
+            return await future
+        except asyncio.CancelledError:
+            self.abandon(job)
+            raise
 
     def fail_all(self, failure: Failure) -> None:
         """Answer everything that waits or runs with a failure; callable from any thread."""
         self._loop.call_soon_threadsafe(self._fail_all, failure)
 
     def _fail_all(self, failure: Failure) -> None:
-        for job in self._jobs:
+        for job in tuple(self._jobs):
             _settle(job, None, failure)
+
+    def _expire(self, job: Job) -> None:
+        _settle(job, None, Failure(Kind.TIMEOUT, "the request took longer than is allowed"))
 
     def _work(self) -> None:
         while True:
@@ -111,7 +148,7 @@ class Scheduler:
         _settle(job, result, error)
 
 
-def _run(job: Job) -> tuple[Any, BaseException | None]:
+def _run(job: Job) -> Outcome:
     started = time.perf_counter()
     job.waited = started - job.queued
     if job.abandoned:
@@ -127,16 +164,22 @@ def _run(job: Job) -> tuple[Any, BaseException | None]:
 
 
 def _settle(job: Job, result: Any, error: BaseException | None) -> None:
-    if job.future.done():
-        return
-    if error is not None:
-        job.future.set_exception(error)
-    else:
-        job.future.set_result(result)
+    settle, job.settle = job.settle, None
+    _finish(job)
+    if settle is not None:
+        settle(result, error)
 
 
-def _expire(job: Job) -> None:
-    _settle(job, None, Failure(Kind.TIMEOUT, "the request took longer than is allowed"))
+def _finish(job: Job) -> None:
+    job.abandoned = True
+    job.work = _nothing  # what it holds of the request is free, even while it waits in the queue
+    if job.timer is not None:
+        job.timer.cancel()
+        job.timer = None
+
+
+def _nothing() -> None:
+    """Stand for the work of a job that nobody waits for."""
 
 
 def _unexpected() -> Failure:

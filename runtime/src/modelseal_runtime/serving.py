@@ -59,6 +59,11 @@ class Serving:
         return self._served
 
     @property
+    def name(self) -> str:
+        """The model's name on the wire; empty before there is one."""
+        return "" if self._served is None else self._served.identity.name
+
+    @property
     def ready(self) -> bool:
         """Whether new requests should be sent here."""
         return self._phase is Phase.READY and self.lease.valid

@@ -1,35 +1,44 @@
-"""Requests and answers of ASGI, as values."""
+"""Requests and answers of HTTP, as values. No I/O here."""
 
-import asyncio
+import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from modelseal.errors import shown
-from modelseal_runtime.budget import Hold
 from modelseal_runtime.protocol.failure import Failure, Kind, invalid
 from modelseal_runtime.protocol.rest import JSON_TYPE
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Body = bytes | bytearray
 Header = tuple[bytes, bytes]
 
+RETRY_SECONDS: Final = 1
+COMPRESS_FROM: Final = 4096
+"""Smaller answers are not compressed, even for a client that takes it."""
 _GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
-_ENCODINGS: Final = (b"", b"identity", b"gzip", b"deflate")
+_WINDOWS: Final = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
+_ENCODINGS: Final = (b"", b"identity", *_WINDOWS)
+_NO_WEIGHT: Final = re.compile(rb"q\s*=\s*0(\.0*)?")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Reply:
-    """An answer: status, body and further headers."""
+class Head(NamedTuple):
+    """A request before its body; the names of the headers are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[bytes, bytes]
+
+
+class Reply(NamedTuple):
+    """An answer; `close` ends the connection behind it."""
 
     status: int = 200
     body: bytes = b""
     content_type: bytes = JSON_TYPE
-    headers: tuple[Header, ...] = field(default=())
+    headers: tuple[Header, ...] = ()
+    close: bool = False
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
@@ -40,25 +49,9 @@ def json_reply(value: Any, status: int = 200) -> Reply:
 def failure_reply(failure: Failure, *headers: Header) -> Reply:
     """Return the protocol's error object with the status of the failure."""
     if failure.kind in (Kind.BUSY, Kind.UNAVAILABLE):
-        headers = (*headers, (b"retry-after", b"1"))
-    if failure.kind in (Kind.TOO_LARGE, Kind.SLOW):  # the rest of the body is not read
-        headers = (*headers, (b"connection", b"close"))
-    return Reply(
-        status=failure.kind.http, body=orjson.dumps({"error": failure.message}), headers=headers
-    )
-
-
-async def send_reply(send: Send, reply: Reply, *, close: bool = False) -> None:
-    """Send an answer."""
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", b"%d" % len(reply.body)),
-        *reply.headers,
-    ]
-    if close:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+        headers = (*headers, (b"retry-after", b"%d" % RETRY_SECONDS))
+    body = orjson.dumps({"error": failure.message})
+    return Reply(status=failure.kind.http, body=body, headers=headers)
 
 
 def content_length(headers: Mapping[bytes, bytes], limit: int) -> int | None:
@@ -71,7 +64,7 @@ def content_length(headers: Mapping[bytes, bytes], limit: int) -> int | None:
     value = headers.get(b"content-length")
     length = None if value is None else whole_number("Content-Length", value)
     if length is not None and length > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return length
 
 
@@ -87,65 +80,57 @@ def whole_number(name: str, value: bytes) -> int:
     return int(value)
 
 
-async def read_body(receive: Receive, limit: int, seconds: float, hold: Hold) -> bytes | bytearray:
-    """Read a whole body into its share of the memory for requests.
+def known_encoding(value: bytes) -> bytes:
+    """Return the content encoding of a body, empty where it has none.
 
     Raises:
-        Failure: it is longer than the limit, does not come in time, finds no memory, or its sender
-            is gone.
+        Failure: it is not one that can be undone.
 
     """
-    try:
-        async with asyncio.timeout(seconds):
-            return await _read(receive, limit, hold)
-    except TimeoutError:
-        raise Failure(Kind.SLOW, "the body of the request did not come in time") from None
-
-
-async def _read(receive: Receive, limit: int, hold: Hold) -> bytes | bytearray:
-    message = await receive()
-    body = message.get("body", b"")
-    if message["type"] == "http.request" and not message.get("more_body") and len(body) <= limit:
-        return bytes(body)
-    whole = bytearray(body)
-    while message["type"] == "http.request":
-        if len(whole) > limit:
-            raise _too_large(limit)
-        hold.grow(len(whole))
-        if not message.get("more_body"):
-            return whole
-        message = await receive()
-        whole += message.get("body", b"")
-    raise Failure(Kind.CANCELLED, "the client closed the connection")
-
-
-def decompress(body: bytes | bytearray, encoding: bytes, limit: int) -> bytes | bytearray:
-    """Undo a content encoding, up to the limit.
-
-    Raises:
-        Failure: the encoding is unknown, damaged, or expands beyond the limit.
-
-    """
-    encoding = encoding.strip().lower()
+    encoding = value.strip().lower()
     if encoding not in _ENCODINGS:
         raise Failure(
             Kind.ENCODING,
             f"the content encoding {shown(encoding.decode('latin-1'))} is not supported; "
             "use gzip or deflate",
         )
-    if encoding in (b"", b"identity"):
-        return body
+    return b"" if encoding == b"identity" else encoding
+
+
+def decompress(body: Body, limit: int) -> bytes:
+    """Undo gzip or deflate, up to the limit.
+
+    Raises:
+        Failure: the body is damaged, or expands beyond the limit.
+
+    """
     stream = zlib.decompressobj(_GZIP_OR_ZLIB)
     try:
         plain = stream.decompress(body, limit + 1)
     except zlib.error:
         raise invalid("the body is not what its content encoding says") from None
     if len(plain) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     if not stream.eof or stream.unused_data:
         raise invalid("the body is not what its content encoding says")
     return plain
 
 
-def _too_large(limit: int) -> Failure:
+def wanted_encoding(accepted: bytes) -> bytes:
+    """Return the encoding that a client's `Accept-Encoding` asks for, empty for none."""
+    for part in accepted.lower().split(b","):
+        name, _, weight = part.partition(b";")
+        if name.strip() in _WINDOWS and not _NO_WEIGHT.fullmatch(weight.strip()):
+            return name.strip()
+    return b""
+
+
+def compress(body: bytes, encoding: bytes) -> bytes:
+    """Return the body in an encoding of `wanted_encoding`, at the fastest level."""
+    stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOWS[encoding])
+    return stream.compress(body) + stream.flush()
+
+
+def too_large(limit: int) -> Failure:
+    """Return the failure of a body beyond the limit."""
     return Failure(Kind.TOO_LARGE, f"the body of the request is larger than {limit} bytes")

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Final
 
-from modelseal_runtime.http.messages import Receive, Reply, Scope, Send, send_reply
+from modelseal_runtime.http.messages import Body, Head, Header, Reply
 from modelseal_runtime.metrics import Metrics
+from modelseal_runtime.protocol.failure import Failure
 from modelseal_runtime.serving import Serving
 
 _TEXT: Final = b"text/plain; charset=utf-8"
 _METRICS: Final = b"text/plain; version=0.0.4; charset=utf-8"
+_MAX_BODY: Final = 1024
 
 
 class ProbeApplication:
@@ -19,9 +21,17 @@ class ProbeApplication:
         self._metrics: Final = metrics
         self._alive: Final = alive
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def admit(self, head: Head) -> int:
+        """Return how long a body may be; it is not looked at."""
+        return _MAX_BODY
+
+    def answer(self, head: Head, body: Body, respond: Callable[[Reply], None]) -> None:
         """Answer one request."""
-        await send_reply(send, self._reply(scope["method"], scope["path"]))
+        respond(self._reply(head.method, head.path))
+
+    def refused(self, head: Head | None, failure: Failure) -> tuple[Header, ...]:
+        """Take no note of what was refused."""
+        return ()
 
     def _reply(self, method: str, path: str) -> Reply:
         if method not in ("GET", "HEAD"):

@@ -1,52 +1,47 @@
-"""The Open Inference Protocol over REST: a raw ASGI application with a small table of routes."""
+"""The Open Inference Protocol over REST."""
 
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.resources import files
+from typing import Any, Final
 
 import orjson
 
+from modelseal.contract import VERSION
 from modelseal.errors import shown
 from modelseal_runtime import description
-from modelseal_runtime.budget import Budget
 from modelseal_runtime.http.messages import (
+    COMPRESS_FROM,
+    Body,
+    Head,
     Header,
-    Receive,
     Reply,
-    Scope,
-    Send,
+    compress,
     content_length,
     decompress,
     failure_reply,
     json_reply,
-    read_body,
-    send_reply,
+    known_encoding,
+    wanted_encoding,
     whole_number,
 )
-from modelseal_runtime.logs import log
+from modelseal_runtime.http.routes import Action, Route, route
+from modelseal_runtime.logs import Diary
 from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.protocol import rest
 from modelseal_runtime.protocol.failure import Failure, Kind, as_failure, invalid
 from modelseal_runtime.scheduler import Scheduler
-from modelseal_runtime.serving import Phase, Served, Serving
+from modelseal_runtime.serving import Served, Serving
+from modelseal_runtime.tracing import Trace, trace_of
 
-_MAX_INDEX_BODY: Final = 4096
-Body = bytes | bytearray
+DEADLINES: Final = ("X-Request-Timeout-Ms", "X-Envoy-Expected-Rq-Timeout-Ms")
+"""Headers with the milliseconds after which nobody waits for an answer any more."""
+_DEADLINES: Final = tuple((name, name.lower().encode()) for name in DEADLINES)
+_SMALL_BODY: Final = 4096
+_PROTOCOL: Final = "rest"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """One request: its method, the parts of its path, its headers and its body to come."""
-
-    method: str
-    parts: Sequence[str]
-    headers: dict[bytes, bytes]
-    receive: Receive
-
-
-Handler = Callable[[Request], Awaitable[Reply]]
+Respond = Callable[[Reply], None]
 
 
 class RestApplication:
@@ -57,7 +52,6 @@ class RestApplication:
         serving: Serving,
         scheduler: Scheduler,
         metrics: Metrics,
-        budget: Budget,
         *,
         max_body_bytes: int,
         request_timeout: float,
@@ -65,64 +59,111 @@ class RestApplication:
         self._serving: Final = serving
         self._scheduler: Final = scheduler
         self._metrics: Final = metrics
-        self._budget: Final = budget
         self._limit: Final = max_body_bytes
         self._seconds: Final = request_timeout
-        self._fixed: Final[Mapping[tuple[str, ...], tuple[str, Handler]]] = {
-            ("v2",): ("GET", self._server),
-            ("v2", "health", "live"): ("GET", self._live),
-            ("v2", "health", "ready"): ("GET", self._ready),
-            ("v2", "repository", "index"): ("POST", self._index),
+        self._diary: Final = Diary(_PROTOCOL)
+        self._openapi: Final = _openapi()
+        self._simple: Final[Mapping[Action, Callable[[Route, Body], Reply]]] = {
+            Action.SERVER: lambda _, __: json_reply(description.server()),
+            Action.OPENAPI: lambda _, __: Reply(body=self._openapi),
+            Action.LIVE: lambda _, __: json_reply({"live": True}),
+            Action.READY: self._ready,
+            Action.INDEX: self._index,
+            Action.MODEL: self._model,
+            Action.MODEL_READY: self._model_ready,
+            Action.CONFIG: self._config,
+            Action.STATISTICS: self._statistics,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; nothing that it does ends the server."""
-        request = Request(
-            method=scope["method"],
-            parts=scope["path"].strip("/").split("/"),
-            headers=dict(scope["headers"]),
-            receive=receive,
-        )
-        try:
-            reply = await self._route(request)
-        except Exception as error:  # whatever a client sends, the server goes on
-            failure = as_failure(error)
-            if failure.kind is Kind.INTERNAL:
-                log(logging.ERROR, "a request failed", failure=error, protocol="rest")
-            allow = _allowed(request) if failure.kind is Kind.METHOD else ()
-            reply = failure_reply(failure, *allow)
-        await send_reply(send, reply, close=self._serving.phase in (Phase.DRAINING, Phase.ENDED))
+    def admit(self, head: Head) -> int:
+        """Return how long the body may be.
 
-    async def _route(self, request: Request) -> Reply:
-        parts = tuple(request.parts)
-        if parts in self._fixed:
-            method, handler = self._fixed[parts]
-            _require(request, method)
-            return await handler(request)
-        match parts:
-            case ("v2", "models", name, "infer") | ("v2", "models", name, "versions", _, "infer"):
-                return await self._counted(request, name, _version(parts))
-            case ("v2", "models", name, "ready") | ("v2", "models", name, "versions", _, "ready"):
-                _require(request, "GET")
-                return self._model_ready(name, _version(parts))
-            case ("v2", "models", name) | ("v2", "models", name, "versions", _):
-                _require(request, "GET")
-                return json_reply(description.model(self._serving.find(name, _version(parts))))
-        raise Failure(Kind.NOT_FOUND, f"there is nothing at {shown('/' + '/'.join(parts))}")
+        Raises:
+            Failure: nothing is there, or the method, the length or the encoding is not allowed.
 
-    async def _server(self, _: Request) -> Reply:
-        return json_reply(description.server())
+        """
+        where = route(head.path)
+        if head.method != where.method and (head.method, where.method) != ("HEAD", "GET"):
+            raise Failure(Kind.METHOD, f"the method {shown(head.method)} is not allowed here")
+        if where.action is not Action.INFER:
+            content_length(head.headers, _SMALL_BODY)
+            return _SMALL_BODY
+        known_encoding(head.headers.get(b"content-encoding", b""))
+        content_length(head.headers, self._limit)
+        self._serving.find(where.model, where.version)
+        return self._limit
 
-    async def _live(self, _: Request) -> Reply:
-        return json_reply({"live": True})
+    def answer(self, head: Head, body: Body, respond: Respond) -> Callable[[], None] | None:
+        """Answer one request.
 
-    async def _ready(self, _: Request) -> Reply:
+        Raises:
+            Failure: it is refused.
+
+        """
+        where = route(head.path)
+        if where.action is Action.INFER:
+            return self._infer(where, head, body, respond)
+        respond(self._simple[where.action](where, body))
+        return None
+
+    def refused(self, head: Head | None, failure: Failure) -> tuple[Header, ...]:
+        """Count and log a request that was refused; return further headers of its answer."""
+        trace = trace_of({} if head is None else head.headers)
+        self._diary.refused(failure, trace)
+        if head is not None and head.path.endswith("/infer"):
+            self._metrics.failure(_PROTOCOL, failure.kind)
+        if failure.kind is Kind.METHOD and head is not None:
+            allowed = b"POST" if route(head.path).method == "POST" else b"GET, HEAD"
+            return (*_headers(trace), (b"allow", allowed))
+        return _headers(trace)
+
+    def _infer(self, where: Route, head: Head, body: Body, respond: Respond) -> Callable[[], None]:
+        started = time.perf_counter()
+        headers = head.headers
+        served = self._serving.find(where.model, where.version)
+        split = headers.get(rest.HEADER_LENGTH)
+        header_length = None if split is None else whole_number(rest.HEADER_NAME, split)
+        packed = known_encoding(headers.get(b"content-encoding", b""))
+        wanted = wanted_encoding(headers.get(b"accept-encoding", b""))
+        size = len(body)
+
+        def work() -> tuple[rest.Answer, bytes]:
+            plain = decompress(body, self._limit) if packed else body
+            return encoded(answer(served, plain, header_length), wanted)
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if error is not None:
+                failure = as_failure(error)
+                respond(failure_reply(failure, *self.refused(head, failure)))
+                return
+            found, encoding = result
+            trace = trace_of(headers)
+            seconds = time.perf_counter() - started
+            self._metrics.success(_PROTOCOL, seconds=seconds, received=size, sent=len(found.body))
+            self._diary.answered(trace, seconds)
+            respond(_reply(found, encoding, trace))
+
+        job = self._scheduler.submit(work, self._patience(headers), settle)
+        return partial(self._gone, job)
+
+    def _gone(self, job: Any) -> None:
+        self._scheduler.abandon(job)
+        self._metrics.failure(_PROTOCOL, Kind.CANCELLED)
+
+    def _patience(self, headers: Mapping[bytes, bytes]) -> float:
+        """Return the seconds after which nobody waits for the answer any more."""
+        seconds = self._seconds
+        for name, key in _DEADLINES:
+            value = headers.get(key)
+            if value is not None:
+                seconds = min(seconds, whole_number(name, value) / 1000)
+        return seconds
+
+    def _ready(self, _: Route, __: Body) -> Reply:
         ready = self._serving.ready
         return json_reply({"ready": ready}, 200 if ready else 503)
 
-    async def _index(self, request: Request) -> Reply:
-        with self._budget.hold() as hold:
-            body = await read_body(request.receive, _MAX_INDEX_BODY, self._seconds, hold)
+    def _index(self, _: Route, body: Body) -> Reply:
         try:
             wish = orjson.loads(body) if body else {}
         except orjson.JSONDecodeError:
@@ -132,46 +173,21 @@ class RestApplication:
             raise invalid('the body is not an object of at most {"ready": true or false}')
         return json_reply(description.index(self._serving, ready_only=ready_only))
 
-    def _model_ready(self, name: str, version: str) -> Reply:
-        served = self._serving.find(name, version)
+    def _model(self, where: Route, _: Body) -> Reply:
+        return json_reply(description.model(self._serving.find(where.model, where.version)))
+
+    def _model_ready(self, where: Route, _: Body) -> Reply:
+        served = self._serving.find(where.model, where.version)
         ready = self._serving.ready
         return json_reply({"name": served.identity.name, "ready": ready}, 200 if ready else 503)
 
-    async def _counted(self, request: Request, name: str, version: str) -> Reply:
-        started = time.perf_counter()
-        try:
-            _require(request, "POST")
-            received, reply = await self._infer(request, self._serving.find(name, version))
-        except Exception as error:
-            self._metrics.failure("rest", as_failure(error).kind)
-            raise
-        self._metrics.success(
-            "rest",
-            seconds=time.perf_counter() - started,
-            received=received,
-            sent=len(reply.body),
-        )
-        return reply
+    def _config(self, where: Route, _: Body) -> Reply:
+        return json_reply(description.config(self._serving.find(where.model, where.version)))
 
-    async def _infer(self, request: Request, served: Served) -> tuple[int, Reply]:
-        headers = request.headers
-        length = content_length(headers, self._limit)
-        split = headers.get(rest.HEADER_LENGTH)
-        header_length = None if split is None else whole_number(rest.HEADER_NAME, split)
-        encoding = headers.get(b"content-encoding", b"")
-        with self._budget.hold() as hold:
-            hold.grow(self._limit if encoding else length or 0)
-            body = await read_body(request.receive, self._limit, self._seconds, hold)
-
-            def work() -> rest.Answer:
-                plain = decompress(body, encoding, self._limit) if encoding else body
-                return answer(served, plain, header_length)
-
-            result = await self._scheduler.run(work, self._seconds)
-        if result.header_length is None:
-            return len(body), Reply(body=result.body)
-        header = (rest.HEADER_LENGTH, b"%d" % result.header_length)
-        return len(body), Reply(body=result.body, content_type=rest.BINARY_TYPE, headers=(header,))
+    def _statistics(self, where: Route, _: Body) -> Reply:
+        name = where.model or self._serving.name
+        served = self._serving.find(name, where.version)
+        return json_reply(description.statistics(served, self._metrics.totals()))
 
 
 def answer(served: Served, body: Body, header_length: int | None) -> rest.Answer:
@@ -182,15 +198,28 @@ def answer(served: Served, body: Body, header_length: int | None) -> rest.Answer
     )
 
 
-def _version(parts: Sequence[str]) -> str:
-    return parts[4] if len(parts) > 4 else ""
+def encoded(found: rest.Answer, wanted: bytes) -> tuple[rest.Answer, bytes]:
+    """Compress an answer where its client asked for that and it is worth it."""
+    if not wanted or len(found.body) < COMPRESS_FROM:
+        return found, b""
+    return rest.Answer(compress(found.body, wanted), found.header_length), wanted
 
 
-def _require(request: Request, method: str) -> None:
-    if request.method not in (method, "HEAD" if method == "GET" else method):
-        raise Failure(Kind.METHOD, f"the method {shown(request.method)} is not allowed here")
+def _reply(found: rest.Answer, encoding: bytes, trace: Trace) -> Reply:
+    headers = _headers(trace)
+    if encoding:
+        headers = (*headers, (b"content-encoding", encoding), (b"vary", b"accept-encoding"))
+    if found.header_length is None:
+        return Reply(200, found.body, rest.JSON_TYPE, headers)
+    header = (rest.HEADER_LENGTH, b"%d" % found.header_length)
+    return Reply(200, found.body, rest.BINARY_TYPE, (*headers, header))
 
 
-def _allowed(request: Request) -> tuple[Header, ...]:
-    posted = request.parts[-1] in ("infer", "index")
-    return ((b"allow", b"POST" if posted else b"GET, HEAD"),)
+def _headers(trace: Trace) -> tuple[Header, ...]:
+    return tuple((name.encode(), value.encode()) for name, value in trace.answer)
+
+
+def _openapi() -> bytes:
+    document = orjson.loads(files(__package__).joinpath("openapi.json").read_bytes())
+    document["info"]["version"] = VERSION
+    return orjson.dumps(document)

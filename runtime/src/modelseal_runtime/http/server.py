@@ -1,46 +1,68 @@
-"""uvicorn inside our own loop and with our own signals."""
+"""A listening socket, its connections, and the clock that ends those whose peers do not go on."""
 
+import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from typing import Any, Final
 
-import uvicorn
-
 from modelseal.errors import PortInUse, SettingsError, shown
-from modelseal_runtime.http.connection import BoundedConnection
+from modelseal_runtime.budget import Budget
+from modelseal_runtime.http.connection import Application, HttpConnection
 
-KEEP_ALIVE_SECONDS: Final = 75
 BACKLOG: Final = 2048
+MAX_CONNECTIONS: Final = 4096
+TICK_SECONDS: Final = 0.25
 _ADDRESS_IN_USE: Final = 98
 
 
-class Server(uvicorn.Server):
-    """A server that leaves the signals to the program."""
+class HttpServer:
+    """Accepts connections from `start` to `stop`."""
 
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
+    def __init__(self, application: Application, budget: Budget, *, request_seconds: float) -> None:
+        self.application: Application = application
+        self.budget: Budget = budget
+        self.request_seconds: float = request_seconds
+        self.max_connections: int = MAX_CONNECTIONS
+        self.closing: bool = False
+        self.connections: set[HttpConnection] = set()
+        self._server: Any = None
+        self._clock: asyncio.Task[None] | None = None
 
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that clients have not read yet."""
+        return sum(connection.unread for connection in self.connections)
 
-def server(application: Any) -> Server:
-    """Return a server for an ASGI application, to be run with a listening socket."""
-    return Server(
-        uvicorn.Config(
-            application,
-            http=BoundedConnection,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    async def start(self, listener: socket.socket) -> None:
+        """Answer what comes to a listening socket."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: HttpConnection(self), sock=listener, backlog=BACKLOG
         )
-    )
+        self._clock = asyncio.create_task(self._tick())
+
+    async def stop(self, seconds: float) -> None:
+        """Accept no more, let answers leave, and close."""
+        self.closing = True
+        self._server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.connections:
+                    for connection in tuple(self.connections):
+                        connection.shut_down()
+                    await asyncio.sleep(0.02)
+        for connection in tuple(self.connections):
+            connection.abort()
+        if self._clock is not None:
+            self._clock.cancel()
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = loop.time()
+            for connection in tuple(self.connections):
+                connection.check(now)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,11 +14,13 @@ class Kind(Enum):
     METHOD = ("method", 405, "UNIMPLEMENTED")
     SLOW = ("slow", 408, "DEADLINE_EXCEEDED")
     TOO_LARGE = ("too_large", 413, "RESOURCE_EXHAUSTED")
+    HEADER = ("header", 431, "RESOURCE_EXHAUSTED")
     ENCODING = ("encoding", 415, "UNIMPLEMENTED")
     BUSY = ("busy", 503, "RESOURCE_EXHAUSTED")
     UNAVAILABLE = ("unavailable", 503, "UNAVAILABLE")
     TIMEOUT = ("timeout", 504, "DEADLINE_EXCEEDED")
     CANCELLED = ("cancelled", 499, "CANCELLED")
+    UNSUPPORTED = ("unsupported", 501, "UNIMPLEMENTED")
     INTERNAL = ("internal", 500, "INTERNAL")
 
     def __init__(self, label: str, http: int, grpc: str) -> None:
@@ -54,4 +56,6 @@ def as_failure(error: BaseException) -> Failure:
         return Failure(Kind.INTERNAL, error.message)
     if isinstance(error, MemoryError):
         return Failure(Kind.BUSY, "there is no memory left for this request")
-    return Failure(Kind.INTERNAL, "the server failed to answer; its log says where")
+    failure = Failure(Kind.INTERNAL, "the server failed to answer; its log says where")
+    failure.__cause__ = error  # for the log
+    return failure

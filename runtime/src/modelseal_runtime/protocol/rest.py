@@ -7,8 +7,7 @@ of 0 makes the whole body the contents of the model's only input.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -33,8 +32,7 @@ BINARY_TYPE: Final = b"application/octet-stream"
 _UNSUPPORTED: Final = ("shared_memory_region", "classification")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A body with its type; `header_length` is where the JSON ends, if raw contents follow."""
 
     body: bytes
