@@ -1,5 +1,6 @@
 """Models of any size, made of seeded weights: the same on every machine."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def write_dense_model(path: Path, *, megabytes: int, width: int = 4096) -> Path:
     source = op.parameter([1, width], np.float32, name="x")
     node = source
     for _ in range(layers):
-        weights = generator.standard_normal((width, width), dtype=np.float32) / np.sqrt(width)
+        weights = generator.standard_normal((width, width), dtype=np.float32) / math.sqrt(width)
         node = op.relu(op.matmul(node, op.constant(weights), False, False))
     result = op.result(node)
     result.output(0).get_tensor().set_names({"y"})

@@ -5,6 +5,8 @@
 
 import os
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from modelseal.cli import app
 from modelseal.contract import Stage
 from modelseal.errors import ModelsealError
 from support.cli import run
+from support.models import magika_onnx
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 WRITE = bool(os.environ.get("MODELSEAL_WRITE_DOCS"))
@@ -56,3 +59,22 @@ def test_the_page_lists_every_exit_code() -> None:
 def test_the_page_names_every_verb_in_its_table() -> None:
     listed = re.findall(r"^\| `([a-z]+)` \| ", PAGE.read_text(), re.MULTILINE)
     assert listed == list(app.VERBS)
+
+
+def test_every_command_of_the_readme_but_serving_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (PAGE.parents[1] / "README.md").read_text()
+    blocks = re.findall(r"^```sh\n(modelseal .*?)^```", text, re.MULTILINE | re.DOTALL)
+    commands = [
+        shlex.split(line, comments=True)[1:]
+        for block in blocks
+        for line in block.replace("\\\n", "").splitlines()
+        if line
+    ]
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(magika_onnx(), "model.onnx")
+    for words in commands:
+        done = run(*words, "--help") if words[0] == "serve" else run(*words)
+        assert done.code == 0, (words, done.err)
+    assert {words[0] for words in commands} >= {"keygen", "seal", "inspect", "verify", "serve"}
