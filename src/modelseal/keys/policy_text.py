@@ -44,7 +44,7 @@ class Login:
 
 
 Rule = tuple[str, str, Mapping[str, Sequence[str]]]
-"""A path, its one capability, and which values of which parameters are allowed (none: any)."""
+"""A path, its capabilities, and which values of which parameters are allowed (none: any)."""
 
 
 def context_pattern(model: str) -> str:
@@ -145,7 +145,7 @@ def _transit_steps(model: str, uri: KeyUri) -> list[tuple[str, str]]:
 def _kv_steps(model: str, uri: KeyUri) -> list[tuple[str, str]]:
     read: Rule = (f"{uri.mount}/data/{uri.path}", "read", {})
     managed: list[Rule] = [
-        (f"{uri.mount}/data/{uri.path}", "create", {}),
+        (f"{uri.mount}/data/{uri.path}", "create update", {}),
         (f"{uri.mount}/metadata/{uri.path}", "read", {}),
         (f"{uri.mount}/delete/{uri.path}", "update", {}),
         (f"{uri.mount}/destroy/{uri.path}", "update", {}),
@@ -208,8 +208,9 @@ def _policy_step(model: str, role: str, why: str, rules: Iterable[Rule]) -> tupl
     return why, f"policy write {policy_name(model, role)} - <<'POLICY'\n{text}\nPOLICY"
 
 
-def _rule(path: str, capability: str, parameters: Mapping[str, Sequence[str]]) -> str:
-    lines = [f'path "{path}" {{', f'  capabilities = ["{capability}"]']
+def _rule(path: str, capabilities: str, parameters: Mapping[str, Sequence[str]]) -> str:
+    listed = ", ".join(f'"{each}"' for each in capabilities.split())
+    lines = [f'path "{path}" {{', f"  capabilities = [{listed}]"]
     if parameters:
         lines.append("  allowed_parameters = {")
         for name, values in parameters.items():
