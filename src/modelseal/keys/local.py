@@ -8,6 +8,7 @@ import base64
 import binascii
 import hmac
 import os
+import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -208,12 +209,7 @@ def read_key_file(path: Path) -> Secret:
         SettingsError: it is not a key file; its content is never shown.
 
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            data = file.read(_MAX_KEY_FILE)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise InputUnreadable(f"failed to read the key file {shown(str(path))}: {reason}") from None
+    data = _read_key_file(path)
     kek = _decode(data.removeprefix(_PREFIX).strip()) if data.startswith(_PREFIX) else None
     if kek is None or len(kek) != KEK_LENGTH:
         raise SettingsError(
@@ -221,6 +217,19 @@ def read_key_file(path: Path) -> Secret:
             hint="make one with `modelseal keygen`",
         )
     return Secret(kek)
+
+
+def _read_key_file(path: Path) -> bytes:
+    """Return what an ordinary file holds; longer content is cut, which makes it no key."""
+    reason = "it is not an ordinary file"
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                data: bytes = file.read(_MAX_KEY_FILE + 1)
+                return data if len(data) <= _MAX_KEY_FILE else b""
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+    raise InputUnreadable(f"failed to read the key file {shown(str(path))}: {reason}")
 
 
 def encode_wrap(wrapped: bytes) -> str:

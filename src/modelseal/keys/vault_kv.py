@@ -6,6 +6,7 @@ is the destruction of the version or a change of policy.
 
 import base64
 import binascii
+import re
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from modelseal.secret import Secret
 
 KIND: Final = "vault-kv"
 KEK_LENGTH: Final = 32
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class VaultKvProvider:
@@ -86,8 +88,7 @@ class VaultKvProvider:
         name, _, version = recipient.key.rpartition("@")
         if recipient.kind != self.kind or name != self._name:
             return None
-        canonical = version.isdecimal() and len(version) <= 9 and not version.startswith("0")
-        return int(version) if canonical else None
+        return int(version) if _VERSION.fullmatch(version) else None
 
     def _read(self, version: int | None) -> tuple[int, Secret]:
         answer = self._client.ask(lambda client: self._fetch(client, version))
@@ -111,21 +112,6 @@ class VaultKvProvider:
             raise_on_deleted_version=True,
         )
         return answer
-
-
-def create_kek(client: VaultClient, uri: KeyUri, kek: Secret) -> None:
-    """Store a new KEK as version 1; a secret that exists is never overwritten.
-
-    Raises:
-        KeyServiceError, KeyRefused: it could not be stored.
-
-    """
-    secret = {uri.field: base64.b64encode(kek.buffer).decode("ascii")}
-    client.ask(
-        lambda client: client.secrets.kv.v2.create_or_update_secret(
-            path=uri.path, secret=secret, cas=0, mount_point=uri.mount
-        )
-    )
 
 
 def _kek(text: object) -> Secret:
