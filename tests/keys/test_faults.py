@@ -25,6 +25,7 @@ from modelseal.keys import VaultSettings
 from modelseal.keys.transit import VaultTransitProvider
 from modelseal.keys.vault import MAX_ANSWER, TRIES, VaultClient
 from modelseal.secret import Secret
+from support import certificates
 from support import fault_proxy as faults
 from support.fault_proxy import Fault, FaultProxy, proxying
 from support.openbao import KeyService
@@ -236,8 +237,7 @@ def test_a_request_that_it_does_not_understand_breaks_the_protocol(bench: Bench)
 
 @pytest.mark.negative(21)
 def test_an_unknown_ca_is_untrusted_at_once(bench: Bench, tmp_path: Path) -> None:
-    other = tmp_path / "ca.pem"
-    other.write_text(OTHER_CA)
+    other = certificates.make(tmp_path).ca
     for untrusting in ({"ca_file": other}, {"ca_file": None}):
         bench.keys = bench.provider(**untrusting)
         bench.fails(KeyServiceUntrusted)
@@ -261,9 +261,9 @@ def test_nothing_of_the_environment_reaches_the_key_service(
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:1")
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password netrc-password\n")
     (tmp_path / ".vault-token").write_text("ambient-token")
-    (tmp_path / "ca.pem").write_text(OTHER_CA)
+    other = certificates.make(tmp_path).ca
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "VAULT_CACERT", "SSL_CERT_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+        monkeypatch.setenv(name, str(other))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("VAULT_TOKEN", "ambient-token")
@@ -347,16 +347,3 @@ def test_every_failure_of_the_way_is_no_refusal(bench: Bench) -> None:
 def test_another_recipients_key_is_never_asked_for(bench: Bench) -> None:
     other = Recipient(kind="vault-transit", key=f"{bench.mount}/other", wrapped="vault:v1:AAAA")
     assert not bench.keys.matches(other)
-
-
-OTHER_CA = """\
------BEGIN CERTIFICATE-----
-MIIBLTCB1KADAgECAgEBMAoGCCqGSM49BAMCMBUxEzARBgNVBAMMCmFub3RoZXIg
-Q0EwIBcNMjYwMTAxMDAwMDAwWhgPMjEyNTEyMDgwMDAwMDBaMBUxEzARBgNVBAMM
-CmFub3RoZXIgQ0EwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQZ1DVCJ3S2Kl+x
-8hae186Gh+7IsQck0DWXdW3+jv37er4Ki2DndK6bdnE05aWbx/G/XOpwG5aZxdv4
-4FeXwmxRoxMwETAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIC5j
-zxdtEVto5Z6rHJc1eajuNnSNM/s4dpJFXnlXzUgiAiEA5a9HK3KsMLVcbLbGnSTT
-jTAT8zOs1Fbhx/RUndw4VBc=
------END CERTIFICATE-----
-"""

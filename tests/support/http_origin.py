@@ -3,12 +3,15 @@
 import contextlib
 import hashlib
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+
+from support.certificates import Certificates
 
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 Misbehave = Callable[["Handler"], bool]
@@ -68,15 +71,20 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[Origin]:
+def serving(folder: Path, tls: Certificates | None = None) -> Iterator[Origin]:
     """Serve a folder for as long as the block lasts."""
     origin = Origin(folder=folder)
     handler = type("OriginHandler", (Handler,), {"origin": origin})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        origin.address = f"http://127.0.0.1:{server.server_address[1]}"
+        scheme = "https" if tls else "http"
+        origin.address = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         try:
             yield origin
         finally:

@@ -223,13 +223,18 @@ def _read_key_file(path: Path) -> bytes:
     """Return what an ordinary file holds; longer content is cut, which makes it no key."""
     reason = "it is not an ordinary file"
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", 0) as file:
+        with open(path, "rb", 0, opener=_open_at_once) as file:
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 data: bytes = file.read(_MAX_KEY_FILE + 1)
                 return data if len(data) <= _MAX_KEY_FILE else b""
     except OSError as error:
         reason = os.strerror(error.errno or 0)
     raise InputUnreadable(f"failed to read the key file {shown(str(path))}: {reason}")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for whoever would write to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def encode_wrap(wrapped: bytes) -> str:

@@ -139,7 +139,7 @@ class HttpPayload:
         for attempt in range(1, TRIES + 1):
             try:
                 done += self._read_range(offset + done, buffer[done:])
-            except (urllib3.exceptions.HTTPError, SourceUnavailable) as error:
+            except urllib3.exceptions.HTTPError as error:
                 if attempt == TRIES:
                     raise _unreachable(self._name, error) from None
             if done == len(buffer):
