@@ -6,7 +6,7 @@ in a `hint:` line. Nothing here interprets markup, so a foreign text cannot chan
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from modelseal.errors import ModelsealError
@@ -56,6 +56,15 @@ def show_fields(fields: Mapping[str, str | Sequence[str]]) -> None:
         lines = [value] if isinstance(value, str) else list(value)
         for index, line in enumerate(lines or ["none"]):
             show_text(f"{name if index == 0 else '':{width}}{line}")
+
+
+def show_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write rows in aligned columns to stdout, foreign characters escaped."""
+    lines = [tuple(head), *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        show_text("  ".join(cells).rstrip())
 
 
 def error_fields(error: ModelsealError) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress in bytes on stderr, and nothing where nobody watches."""
+"""Progress on stderr, and nothing where nobody watches."""
 
 import contextlib
 import sys
@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
+    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -24,6 +25,24 @@ def in_bytes(title: str, total: int) -> Iterator[Callable[[int], None]]:
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@contextlib.contextmanager
+def in_steps(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar while the block runs; yields what to call with each further count of steps."""
+    console = Console(file=sys.stderr)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,

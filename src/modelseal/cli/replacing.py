@@ -2,27 +2,55 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from modelseal import contract
-from modelseal.errors import OutputFailed, OutputSpace, shown
+from modelseal.errors import OutputFailed, OutputSpace, SourceChanged, shown
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-def replace_seal(folder: Path, content: bytes) -> None:
-    """Write `seal.json` anew, durably, with the permissions of the old one.
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Wait for, and hold, the folder's lock, so that two rewraps come one after the other.
 
     Raises:
+        OutputFailed: the folder cannot be locked.
+
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise OutputFailed(f"failed to lock {shown(str(folder))}: {error.strerror}") from error
+    try:
+        with contextlib.suppress(OSError):  # where locks are not known, `expected` is what is left
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def replace_seal(folder: Path, content: bytes, *, expected: bytes | None) -> None:
+    """Write `seal.json` anew, durably, with the permissions of the old one, if there is one.
+
+    Raises:
+        SourceChanged: somebody else replaced `expected` meanwhile; theirs stays.
         OutputSpace: the disk is full; the old one is as it was.
         OutputFailed: it cannot be written; the old one is as it was.
 
     """
     target = folder / contract.SEAL_NAME
     try:
+        if expected is not None and target.read_bytes() != expected:
+            raise SourceChanged(
+                f"failed to replace {shown(str(target))}: somebody else replaced it meanwhile",
+                hint="run the command again",
+            )
         _replace(target, content)
     except OSError as error:
         kind = OutputSpace if error.errno in _NO_SPACE else OutputFailed
@@ -33,7 +61,7 @@ def _replace(target: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, target.stat().st_mode & 0o777)
+            os.fchmod(descriptor, _mode(target))
             file.write(content)
             file.flush()
             os.fsync(descriptor)
@@ -43,6 +71,14 @@ def _replace(target: Path, content: bytes) -> None:
             os.unlink(name)
         raise
     _sync_folder(target.parent)
+
+
+def _mode(target: Path) -> int:
+    """Return the old file's permissions; a new one is for everybody to read."""
+    try:
+        return target.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return 0o644
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,29 +1,45 @@
-"""`modelseal rewrap`: who may open a sealed model, changed without touching what was signed."""
+"""`modelseal rewrap`: who may open sealed models, changed without touching what was signed."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from modelseal import opening
-from modelseal.cli import console
+from modelseal.cli import console, progress
 from modelseal.cli import options as opt
-from modelseal.cli.environment import open_key
-from modelseal.cli.recipients import Change, refuse_weakest
-from modelseal.cli.replacing import replace_seal
-from modelseal.cli.source import open_sealed
-from modelseal.cli.trust import trust
-from modelseal.envelope import parse_seal, replace_recipients
-from modelseal.envelope.recipients import Recipient
+from modelseal.cli.rewrapping import Demand, Outcome, Result, find, keyring, rewrap
+from modelseal.cli.trust import pinned
+from modelseal.errors import KeyServiceError, ModelsealError
 
 EXAMPLES: Final = """\
 modelseal rewrap model.sealed --model me/model --key vault:transit/models
+modelseal rewrap /srv/models --model 'vision/*' --key 'vault:transit/{owner}_{name}' --json
 modelseal rewrap model.sealed --model me/model --key file:my.key --add vault:transit/customer
 modelseal rewrap model.sealed --model me/model --key file:my.key --add passphrase: \\
     --remove file:my.key
 """
 
+Places = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SEALED", help="Sealed models, folders that hold some, or https:// addresses."
+    ),
+]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", metavar="OWNER/NAME", help="Which models are meant; vision/* is a pattern."
+    ),
+]
+Keys = Annotated[
+    list[str],
+    typer.Option(
+        "--key",
+        metavar="PROVIDER",
+        help=f"{opt.KEY_HELP} {{owner}} and {{name}} are replaced. May be repeated.",
+    ),
+]
 Add = Annotated[
     list[str] | None,
     typer.Option("--add", metavar="PROVIDER", help="Let this key open it too. May be repeated."),
@@ -36,49 +52,95 @@ RenewAll = Annotated[
     bool,
     typer.Option("--all", help="Refuse unless every recipient is renewed by one of the keys."),
 ]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Where seal.json of an address goes."),
+]
 
 
 def command(
-    sealed: opt.SealedFolder,
+    sealed: Places,
     *,
-    model: opt.Model,
-    key: opt.Keys,
+    model: Models,
+    key: Keys,
     add: Add = None,
     remove: Remove = None,
     renew_all: RenewAll = False,
     signer: opt.Signers = None,
+    output: Output = None,
     allow_weakest: opt.AllowWeakest = False,
     json: opt.Json = False,
-) -> None:
-    """Change who may open a sealed model; its content stays as it is.
+) -> int:
+    """Change who may open sealed models; their content stays as it is.
 
     With --key alone, the data key is wrapped under the newest version of that key, inside the key
     service where there is one: the step between rotating a key and forbidding its old versions.
-    With --add and --remove, other keys come and go. What was signed is not touched. The new file
-    is tried before it replaces the old one. A data key that leaked needs a new seal instead.
+    With --add and --remove, other keys come and go. What was signed is not touched. Each new file
+    is tried before it replaces the old one, and replaces it as a whole. What is on the newest
+    version is left alone, so after an interruption the same command goes on. A data key that
+    leaked needs a new seal instead.
     """
-    with open_sealed(str(sealed)) as source:
-        demands = trust(signer, model=model, digest=None, min_sequence=None)
-        seal = opening.read_manifest(source, demands, datetime.now(UTC))
-    change = Change(
-        seal=seal,
-        model=model,
-        keys=[open_key(uri) for uri in key],
-        added=[open_key(uri, new=True) for uri in add or ()],
-        removed=[open_key(uri) for uri in remove or ()],
+    demand = Demand(
+        models=model,
+        keys=key,
+        added=add or (),
+        removed=remove or (),
+        signers=pinned(signer),
+        renew_all=renew_all,
+        allow_weakest=allow_weakest,
+        output=output,
+        open=keyring(),
     )
-    recipients = change.recipients(renew_all=renew_all)
-    refuse_weakest([recipient.kind for recipient in recipients], allowed=allow_weakest)
-    content = replace_recipients(seal, recipients)
-    change.prove(parse_seal(content))
-    replace_seal(sealed, content)
-    _show(recipients, json=json)
+    places = list(dict.fromkeys(found for place in sealed for found in find(place)))
+    outcomes = [rewrap(places[0], demand)] if len(places) == 1 else _each(places, demand)
+    _show(outcomes, json=json)
+    return next((each.error.exit_code for each in outcomes if each.error), 0)
 
 
-def _show(recipients: Sequence[Recipient], *, json: bool) -> None:
+def _each(places: Sequence[str], demand: Demand) -> list[Outcome]:
+    """Rewrap one after another; one that fails stops nobody, a key service that is away does."""
+    outcomes: list[Outcome] = []
+    with progress.in_steps("rewrapping", len(places)) as advance:
+        for place in places:
+            outcomes.append(_tried(place, demand))
+            advance(1)
+            if isinstance(outcomes[-1].error, KeyServiceError):
+                break
+    rest = places[len(outcomes) :]
+    return outcomes + [Outcome(place=place, result=Result.NOT_TRIED) for place in rest]
+
+
+def _tried(place: str, demand: Demand) -> Outcome:
+    try:
+        return rewrap(place, demand)
+    except ModelsealError as error:
+        return Outcome(place=place, result=Result.FAILED, error=error)
+
+
+def _show(outcomes: Sequence[Outcome], *, json: bool) -> None:
+    counts = {
+        str(result): sum(each.result is result for each in outcomes)
+        for result in Result
+        if any(each.result is result for each in outcomes)
+    }
     if json:
-        found = [{"kind": one.kind, "key": one.key} for one in recipients]
-        console.show_json({"recipients": found})
-    else:
-        lines = [console.printable(f"{one.kind} {one.key}".strip()) for one in recipients]
-        console.show_fields({"opened by": lines})
+        console.show_json({"models": [each.fields() for each in outcomes], "counts": counts})
+        return
+    console.show_table(("sealed", "model", "version", "key", "result"), map(_row, outcomes))
+    for each in outcomes:
+        if each.error:
+            console.fail(f"{console.printable(each.place)}: {each.error.message}", each.error.hint)
+    console.note(", ".join(f"{count} {result}" for result, count in counts.items()))
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    kinds = "; ".join(f"{each.kind} {each.key}".strip() for each in outcome.recipients)
+    moved = [
+        f"v{old} to v{new}"
+        for old, new in zip(outcome.before, outcome.after, strict=True)
+        if old != new
+    ]
+    result = f"{outcome.result} ({', '.join(moved)})" if moved else str(outcome.result)
+    if outcome.error:
+        result = f"{outcome.result}: {outcome.error.reason}"
+    return (outcome.place, outcome.model, outcome.version, kinds, result)
