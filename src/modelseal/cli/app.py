@@ -18,7 +18,7 @@ VERBS: Final[Mapping[str, str]] = {
     "seal": "Encrypt a model and wrap its key.",
     "inspect": "Show what a sealed model says about itself, without a key.",
     "verify": "Check a sealed model without writing anything.",
-    "rewrap": "Change who may open a sealed model; its content stays as it is.",
+    "rewrap": "Change who may open sealed models; their content stays as it is.",
     "policy": "Print the Vault policies and roles for a model.",
     "serve": "Serve a sealed model on this machine, from memory.",
     "render": "Show what the operator would make of a resource, with no cluster.",
