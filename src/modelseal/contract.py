@@ -60,7 +60,7 @@ class Stage(IntEnum):
 class Reason(StrEnum):
     """Why something is as it is: one word for users, the same in errors, reports and conditions.
 
-    docs/operations.md has a paragraph for each.
+    docs/crd.md has a line for each.
     """
 
     # progress
