@@ -23,6 +23,7 @@ VERBS: Final[Mapping[str, str]] = {
     "serve": "Serve a sealed model on this machine, from memory.",
     "render": "Show what the operator would make of a resource, with no cluster.",
     "doctor": "Show what this machine offers and what it lacks.",
+    "leakcheck": "Look for plaintext and keys wherever they must not be.",
     "demo": "See all of it in one go, with a real model.",
 }
 """Each verb with the first line of its help; its module in this package has the same name."""
