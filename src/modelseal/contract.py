@@ -32,6 +32,10 @@ RUNTIME_EXIT_BOUND: Final = 2.0
 """Seconds within which a runtime has to be gone after a revocation (design section 8)."""
 
 
+UNWRAPPED: Final = "the key was unwrapped"
+"""The agent's log event that `modelseal audit` joins with the key service's audit log."""
+
+
 class Stage(IntEnum):
     """The stages of an opening, in their order.
 

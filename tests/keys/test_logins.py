@@ -11,60 +11,27 @@ import pytest
 from modelseal.envelope import kek_context
 from modelseal.errors import KeyAccessDenied, KeyServiceProtocolError, KeyServiceUnavailable
 from modelseal.keys import AppRoleAuth, JwtAuth, TokenAuth, VaultAuth
-from modelseal.keys.policy_text import Login, policy_name, script, vault_steps
 from modelseal.keys.transit import VaultTransitProvider
 from modelseal.keys.vault import VaultClient
 from modelseal.secret import Secret
 from support import fault_proxy as faults
 from support.fault_proxy import FaultProxy
 from support.openbao import KeyService
-from support.token_review import Reviewer, reviewing
+from support.prepared import ACCOUNT, METHODS, MODEL, NAMESPACE, ROLE, Prepared, prepared
 from support.tokens import Issuer
 
 pytestmark = pytest.mark.keys
-MODEL, NAMESPACE, ACCOUNT = "vision/filetype", "vision", "filetype"
-ROLE = policy_name(MODEL, "agent")
 CONTEXT = kek_context(MODEL, secrets.token_bytes(32))
 DEK = secrets.token_bytes(32)
-METHODS = ("jwt", "kubernetes")
 
 
 class Place:
-    """A key service that was prepared with exactly what `modelseal policy` prints."""
+    """A prepared key service, and a data key that was wrapped on it."""
 
-    def __init__(self, service: KeyService, issuer: Issuer, reviewer: Reviewer) -> None:
-        self.service, self.issuer, self.reviewer = service, issuer, reviewer
-        self.mount = service.name("transit")
-        self.mounts = {method: service.name(method) for method in METHODS}
-        self.prepare_logins()
-        for method in METHODS:
-            login = Login(
-                method=method,
-                mount=self.mounts[method],
-                namespace=NAMESPACE,
-                service_account=ACCOUNT,
-                audience=service.address,
-            )
-            steps = vault_steps(model=MODEL, key=f"vault:{self.mount}/models", login=login)
-            service.paste(script(steps if method == METHODS[0] else steps[-1:]))
-        self.recipient = self.keys(service.settings().auth).wrap(Secret(DEK), CONTEXT)
-
-    def prepare_logins(self) -> None:
-        for method, mount in self.mounts.items():
-            self.service.call("POST", f"sys/auth/{mount}", {"type": method})
-        pem = self.issuer.public_pem
-        jwt, kubernetes = (self.mounts[method] for method in METHODS)
-        self.service.call("POST", f"auth/{jwt}/config", {"jwt_validation_pubkeys": [pem]})
-        self.service.call(
-            "POST",
-            f"auth/{kubernetes}/config",
-            {
-                "kubernetes_host": self.reviewer.address,
-                "kubernetes_ca_cert": self.service.ca_file.read_text(),
-                "token_reviewer_jwt": self.issuer.token("bao", "bao", "api"),
-                "disable_local_ca_jwt": True,
-            },
-        )
+    def __init__(self, base: Prepared) -> None:
+        self.service, self.reviewer, self.token = base.service, base.reviewer, base.token
+        self.mount, self.mounts = base.mount, base.mounts
+        self.recipient = self.keys(self.service.settings().auth).wrap(Secret(DEK), CONTEXT)
 
     def keys(self, auth: VaultAuth, **changes: Any) -> VaultTransitProvider:
         settings = replace(self.service.settings(), auth=auth, **changes)
@@ -76,10 +43,6 @@ class Place:
             role=ROLE, method=method, mount=self.mounts[method], read=lambda: Secret(token.encode())
         )
         return replace(auth, **changes)
-
-    def token(self, **changes: Any) -> str:
-        wanted = {"namespace": NAMESPACE, "name": ACCOUNT, "audience": self.service.address}
-        return self.issuer.token(**(wanted | changes))
 
     def approle(self) -> tuple[str, str, str]:
         """Make an AppRole with the agent's policy; returns mount, role id and secret id."""
@@ -96,9 +59,8 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(key_service: KeyService) -> Iterator[Place]:
-    issuer = Issuer()
-    with reviewing(issuer, key_service.certificate, key_service.private_key) as reviewer:
-        yield Place(key_service, issuer, reviewer)
+    with prepared(key_service) as base:
+        yield Place(base)
 
 
 def opens(place: Place, auth: VaultAuth) -> bool:

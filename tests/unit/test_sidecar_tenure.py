@@ -77,6 +77,7 @@ class FakeProvider:
     asked: list[Recipient] = field(default_factory=list)
     login_count: int = 0
     token_expires: datetime | None = None
+    unwrap_id: str | None = None
     kind: str = "fake"
 
     def login(self) -> None:

@@ -5,15 +5,17 @@ key is unwrapped in a thread while ciphertext is fetched and memory is touched.
 """
 
 import contextlib
+import logging
 import math
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
 from modelseal import cgroups, handover, hardening, opening
-from modelseal.contract import Stage
+from modelseal.contract import UNWRAPPED, Stage
 from modelseal.envelope import DataKeys, Policy, Seal, kek_context, parse_signer
 from modelseal.errors import OutOfMemory
 from modelseal.keys import KeyProvider
@@ -22,6 +24,8 @@ from modelseal.sources import Source, open_source
 from modelseal_sidecar.access import KeyAccess
 from modelseal_sidecar.delivery import Parcel
 from modelseal_sidecar.keeper import Keeper
+from modelseal_sidecar.logs import log
+from modelseal_sidecar.report import safe
 from modelseal_sidecar.settings import Settings
 from modelseal_sidecar.status import Board, utc_now
 from modelseal_sidecar.wake import Task, Wake
@@ -102,7 +106,20 @@ class Opener:
         return opening.read_manifest(self._source, self._trust, utc_now())
 
     def _unwrap(self, seal: Seal, provider: KeyProvider) -> DataKeys:
-        return opening.unwrap_keys(seal, provider, self._settings.model, on_stage=self._board.enter)
+        keys = opening.unwrap_keys(seal, provider, self._settings.model, on_stage=self._board.enter)
+        description = provider.describe(opening.choose_recipient(seal, provider))
+        log(
+            logging.INFO,
+            UNWRAPPED,
+            model=self._settings.model,
+            version=safe(seal.manifest.version),
+            digest=seal.digest,
+            key=f"{description.kind}:{description.key}",
+            keyVersion=description.version,
+            request=provider.unwrap_id,
+            host=socket.gethostname(),
+        )
+        return keys
 
     def _decrypt(
         self,

@@ -20,6 +20,7 @@ VERBS: Final[Mapping[str, str]] = {
     "verify": "Check a sealed model without writing anything.",
     "rewrap": "Change who may open sealed models; their content stays as it is.",
     "policy": "Print the Vault policies and roles for a model.",
+    "audit": "Show who opened which model, and what matches nothing.",
     "serve": "Serve a sealed model on this machine, from memory.",
     "render": "Show what the operator would make of a resource, with no cluster.",
     "doctor": "Show what this machine offers and what it lacks.",
@@ -40,7 +41,8 @@ Keys:     file:PATH  passphrase:  vault:MOUNT/KEY  vault-kv:MOUNT/PATH#FIELD
 Signers:  ed25519:BASE64  ecdsa-p256:BASE64  file:PATH.pub
 
 \b
-Exit codes: 0 done, 1 fault of modelseal, 2 usage, 130 interrupted; otherwise the stage:
+Exit codes: 0 done, 1 fault of modelseal, 2 usage, 3 missing package, 4 findings of audit,
+  130 interrupted; otherwise the stage:
   10 settings, input, output   20 manifest    30 signature   40 policy    50 key service
   60 key refused or wrong      70 source      80 payload     90 memory   100 lease
   110 serving

@@ -6,6 +6,7 @@ never repeated.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ _BY_TEXT: Final[tuple[tuple[str, type[ModelsealError], str], ...]] = (
     ("could not decode base64", WrappedKeyInvalid, "the wrapped key is malformed"),
     ("missing client token", KeyAccessDenied, "it wants a token"),
 )
+_REQUEST_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _FORMS: Final = "failed to use the key service: "
 
 
@@ -59,6 +61,12 @@ def read_answer(answer: Answer) -> dict[str, Any]:
     if answer.status == 204:
         return {}
     raise _failure(answer, document)
+
+
+def request_id(document: dict[str, Any]) -> str | None:
+    """Return the service's own id of the request, if it has the form of one."""
+    found = document.get("request_id")
+    return found if isinstance(found, str) and _REQUEST_ID.fullmatch(found) else None
 
 
 def _failure(answer: Answer, document: dict[str, Any] | None) -> ModelsealError:

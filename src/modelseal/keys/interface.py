@@ -66,6 +66,10 @@ class KeyProvider(Protocol):
         """Say which key and version wrapped it, from the recipient alone; no network."""
 
     @property
+    def unwrap_id(self) -> str | None:
+        """The id of the last `unwrap` in the key service's audit log, where there is one."""
+
+    @property
     def token_expires(self) -> datetime | None:
         """When a fresh `login` is due (UTC); `None` where there is nothing to log in to."""
 

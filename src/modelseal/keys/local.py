@@ -86,6 +86,7 @@ class KeyFileProvider:
 
     kind: Final = "file"
     token_expires: datetime | None = None
+    unwrap_id: str | None = None
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
@@ -136,6 +137,7 @@ class PassphraseProvider:
 
     kind: Final = _PASSPHRASE
     token_expires: datetime | None = None
+    unwrap_id: str | None = None
 
     def __init__(self, read: Callable[[], Secret]) -> None:
         self._read: Final = read

@@ -36,6 +36,12 @@ class VaultTransitProvider:
         self._client: Final = client
         self._mount: Final = mount
         self._key: Final = key
+        self._unwrap_id: str | None = None
+
+    @property
+    def unwrap_id(self) -> str | None:
+        """The request's id in the audit log."""
+        return self._unwrap_id
 
     @property
     def token_expires(self) -> datetime | None:
@@ -59,6 +65,7 @@ class VaultTransitProvider:
         """Let the key service decrypt; see `KeyProvider.unwrap`."""
         _require_wrapped(recipient)
         answer = self._ask("decrypt_data", ciphertext=recipient.wrapped, context=context)
+        self._unwrap_id = self._client.last_id
         return _data_key(answer.get("plaintext"))
 
     def rewrap(self, recipient: Recipient, context: bytes) -> Recipient:

@@ -29,7 +29,7 @@ from modelseal.errors import (
     SettingsError,
     shown,
 )
-from modelseal.keys.answers import RETRIED, Answer, read_answer
+from modelseal.keys.answers import RETRIED, Answer, read_answer, request_id
 from modelseal.keys.settings import AppRoleAuth, JwtAuth, TokenAuth, VaultSettings
 from modelseal.secret import Secret
 
@@ -86,6 +86,11 @@ class VaultClient:
             url=settings.address, token="", adapter=_given(self._adapter)
         )
         self._expires: datetime | None = None
+
+    @property
+    def last_id(self) -> str | None:
+        """The id under which the key service's audit log has its last good answer."""
+        return self._adapter.last_id
 
     @property
     def expires(self) -> datetime | None:
@@ -167,6 +172,7 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
 
     pause: Callable[[float], object] = staticmethod(time.sleep)
     answer_seconds: float = ANSWER_SECONDS
+    last_id: str | None = None
 
     def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
         """Ask until there is an answer that a new try would not change."""
@@ -179,9 +185,10 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
                 with super().request(method, url, *args, **kwargs) as response:
                     if response.status_code not in RETRIED or last:
                         body = _bounded_body(response, self.answer_seconds)
-                        return read_answer(
-                            Answer(status=response.status_code, body=body, login=login)
-                        )
+                        answer = Answer(status=response.status_code, body=body, login=login)
+                        document = read_answer(answer)
+                        self.last_id = request_id(document)
+                        return document
                     wait = _retry_after(response)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 failure = _unreachable(error)

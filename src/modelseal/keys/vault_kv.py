@@ -37,6 +37,12 @@ class VaultKvProvider:
         self._client: Final = client
         self._uri: Final = uri
         self._name: Final = f"{uri.mount}/{uri.path}#{uri.field}"
+        self._unwrap_id: str | None = None
+
+    @property
+    def unwrap_id(self) -> str | None:
+        """The id in the audit log of the request that read the key."""
+        return self._unwrap_id
 
     @property
     def token_expires(self) -> datetime | None:
@@ -68,6 +74,7 @@ class VaultKvProvider:
         with self._read(version)[1] as kek:
             if not commits_to(kek, wrapped):
                 raise WrongKey("failed to unwrap the data key: the secret is another key")
+            self._unwrap_id = self._client.last_id
             return unwrap_key(kek, wrapped, context)
 
     def rewrap(self, recipient: Recipient, context: bytes) -> Recipient:

@@ -64,13 +64,13 @@ class OpenBao:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[OpenBao]:
+def running(folder: Path, *, audit_log: Path | None = None) -> Iterator[OpenBao]:
     """Start a server whose files are in `folder`; it ends with the block."""
     binary = program()
     _make_certificates(binary, folder)
     port = free_port()
     config = folder / "openbao.hcl"
-    config.write_text(_config(port, folder))
+    config.write_text(_config(port, folder) + _audit(audit_log))
     command = [binary, "server", f"-config={config}"]
     with _process(command, folder, "openbao.log") as process:
         server = OpenBao(port=port, ca_file=folder / _TLS_FILES[0])
@@ -99,6 +99,19 @@ listener "tcp" {{
   tls_key_file  = "{folder / _TLS_FILES[2]}"
 }}
 api_addr = "https://{HOST}:{port}"
+"""
+
+
+def _audit(path: Path | None) -> str:
+    """Return the configuration of an audit device that writes into a file."""
+    if path is None:
+        return ""
+    return f"""
+audit "file" "to-file" {{
+  options {{
+    file_path = "{path}"
+  }}
+}}
 """
 
 
