@@ -183,6 +183,14 @@ TOKEN_PATH: Final = "/var/run/secrets/modelseal/token"
 PROVIDER_DIRECTORY: Final = "/etc/modelseal/provider"
 TERMINATION_LOG: Final = "/dev/termination-log"
 
+# files of PROVIDER_DIRECTORY, which a running agent reads again and again
+PROVIDER_CA: Final = "ca.crt"
+PROVIDER_LEASE_INTERVAL: Final = "lease-interval"
+PROVIDER_MAX_STALE: Final = "max-stale"
+PROVIDER_MIN_SEQUENCE: Final = "min-sequence"
+PROVIDER_DIGESTS: Final = "digests"
+MAX_PROVIDER_DIGESTS: Final = 64
+
 MAX_REPORT_BYTES: Final = 4096
 MAX_TERMINATION_BYTES: Final = 1024
 MAX_MESSAGE_BYTES: Final = 64 << 10

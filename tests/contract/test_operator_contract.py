@@ -16,6 +16,7 @@ from modelseal.contract import (
     Reason,
     Stage,
 )
+from modelseal.envelope import Policy
 from modelseal.errors import ModelsealError
 from modelseal.keys.uri import parse_key_uri
 from modelseal_operator.children import Context, build_children
@@ -132,6 +133,34 @@ def test_a_running_agent_reads_the_lease_and_the_ca_from_the_config_map(tmp_path
     path = directory.ca_file()
     assert path is not None
     assert path.read_text(encoding="utf-8") == ca
+
+
+def test_a_running_agent_reads_from_the_config_map_which_seals_are_withdrawn(
+    tmp_path: Path,
+) -> None:
+    digests = [f"sha256:{digit * 64}" for digit in "ab"]
+    bounds = [
+        {"name": "vision/other", "minSequence": 99},
+        {"name": "vision/filetype", "minSequence": 4, "digests": digests},
+    ]
+    children = build_children(context(provider=provider_object(models=bounds)))
+    (data,) = (child["data"] for child in children if child["kind"] == "ConfigMap")
+    for name, text in data.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    directory = ProviderDirectory(tmp_path, LeaseSettings(interval=60, max_stale=600), None)
+    found = directory.narrowed(Policy(model="vision/filetype"))
+    assert (found.min_sequence, found.allowed) == (4, frozenset(digests))
+
+
+def test_withdrawing_a_version_rolls_no_pod() -> None:
+    bound = {"name": "vision/filetype", "minSequence": 4}
+    templates = [
+        child["spec"]["template"]
+        for provider in (provider_object(), provider_object(models=[bound]))
+        for child in build_children(context(provider=provider))
+        if child["kind"] == "Deployment"
+    ]
+    assert templates[0] == templates[1]
 
 
 @pytest.mark.parametrize("reason", sorted(AGENT_REASONS))

@@ -17,7 +17,7 @@ from _pytest.mark import ParameterSet
 
 from modelseal import handover
 from modelseal.contract import MAX_REPORT_BYTES, MAX_TERMINATION_BYTES, Env, Reason
-from modelseal.errors import PostureRefused
+from modelseal.errors import PostureRefused, RollbackRejected
 from modelseal.keys.local import KeyFileProvider, PassphraseProvider, generate_key_file
 from modelseal.memory import page_aligned
 from modelseal.secret import Secret
@@ -425,3 +425,22 @@ def test_below_the_demanded_posture_no_key_is_asked_for(
     with AgentProcess(tmp_path, environ | changes) as agent:
         assert agent.wait() == PostureRefused.exit_code
         assert agent.termination()["reason"] == "PostureRefused"
+
+
+def test_a_version_that_is_withdrawn_while_it_is_served_is_unloaded(
+    tmp_path: Path, environ: dict[Env, str]
+) -> None:
+    provider = tmp_path / "provider"
+    provider.mkdir()
+    changes = {Env.PROVIDER_DIRECTORY: str(provider), Env.LEASE_INTERVAL: "5"}
+    with AgentProcess(tmp_path, environ | changes) as agent:
+        with Peer.connect(Path(environ[Env.SOCKET])).hello() as peer:
+            descriptor = peer.model().descriptor
+            peer.loaded()
+            agent.until_reason("Serving")
+            (provider / "min-sequence").write_text("8")
+            assert peer.next_of(handover.Revoke).reason is Reason.ROLLBACK_REJECTED
+            until(lambda: os.fstat(descriptor).st_size == 0, what="the memory was truncated")
+        assert agent.wait() == RollbackRejected.exit_code
+    with AgentProcess(tmp_path, environ | changes) as agent:
+        assert agent.wait() == RollbackRejected.exit_code, "and it does not open again"

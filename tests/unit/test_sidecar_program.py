@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from modelseal.envelope import Policy
+from modelseal.errors import SettingsError
 from modelseal_sidecar import logs
 from modelseal_sidecar.provider_directory import ProviderDirectory
 from modelseal_sidecar.settings import LeaseSettings
@@ -90,6 +92,34 @@ def test_mounted_settings_replace_those_of_the_environment(tmp_path: Path) -> No
     before = directory.ca_state()
     (tmp_path / "ca.crt").write_text("two")
     assert directory.ca_state() != before
+
+
+DIGESTS = tuple(f"sha256:{digit * 64}" for digit in "abc")
+
+
+def test_the_mounted_bounds_narrow_what_may_be_opened_and_never_widen_it(tmp_path: Path) -> None:
+    directory = ProviderDirectory(tmp_path, LEASE, None)
+    asked = Policy(model="a/b", min_sequence=5, digest=DIGESTS[0])
+    assert directory.narrowed(asked) == asked
+    (tmp_path / "min-sequence").write_text("3\n")
+    assert directory.narrowed(asked) == asked
+    (tmp_path / "min-sequence").write_text("9")
+    (tmp_path / "digests").write_text("\n".join(DIGESTS[1:]))
+    found = directory.narrowed(asked)
+    assert (found.min_sequence, found.digest) == (9, DIGESTS[0])
+    assert found.allowed == frozenset(DIGESTS[1:])
+    (tmp_path / "min-sequence").unlink()
+    assert directory.narrowed(Policy(model="a/b")).min_sequence is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("min-sequence", "soon"), ("min-sequence", "-1"), ("digests", "sha256:no")]
+)
+def test_a_bound_that_makes_no_sense_accepts_nothing(tmp_path: Path, name: str, text: str) -> None:
+    directory = ProviderDirectory(tmp_path, LEASE, None)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError):
+        directory.narrowed(Policy(model="a/b"))
 
 
 @pytest.mark.parametrize("text", ["", "soon", "1", "-5", "9" * 100])

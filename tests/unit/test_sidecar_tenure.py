@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelseal.contract import Delivery, Reason, Stage
-from modelseal.envelope import Envelope, Manifest, Seal
+from modelseal.envelope import Envelope, Manifest, Policy, Seal
 from modelseal.envelope.recipients import Recipient
 from modelseal.errors import (
     DeliveryError,
@@ -23,6 +23,7 @@ from modelseal.errors import (
     KeyServiceUntrusted,
     LeaseStale,
     ModelsealError,
+    RollbackRejected,
     SourceUnavailable,
     WrappedKeyInvalid,
 )
@@ -179,6 +180,7 @@ class Bench:
         read_again: Callable[[], Seal] | None = None,
         not_after: datetime | None = None,
         directory: Path | None = None,
+        policies: tuple[Policy, ...] = (Policy(model="a/b"),),
         token_seconds: float | None = None,
     ) -> None:
         self.provider = provider
@@ -193,12 +195,14 @@ class Bench:
             )
         )
         self.access = FakeAccess(provider)
+        demanded = list(policies)
         self.keeper = Keeper(
             access=self.access,
             seal=a_seal(OLD),
             recipient=OLD,
             context=b"context",
             read_again=read_again or (lambda: a_seal(OLD)),
+            policy=lambda: demanded.pop(0) if len(demanded) > 1 else demanded[0],
         )
         lease = Lease.begin(SETTINGS, now=START, factor=0.5).logged_in(START, token_seconds)
         self.tenure = Tenure(
@@ -381,3 +385,12 @@ def test_changed_settings_act_within_half_a_minute(tmp_path: Path) -> None:
     bench.provider.answers[:] = [KeyServiceUnavailable("down")]
     assert isinstance(bench.keep(), LeaseStale)
     assert bench.wake.clock <= START + 45 + 20 + 2
+
+
+def test_a_version_that_the_provider_withdraws_is_taken_back_at_the_next_check() -> None:
+    policies = (Policy(model="a/b"), Policy(model="a/b", min_sequence=2))
+    bench = Bench(FakeProvider(), policies=policies)
+    ended = bench.keep()
+    assert type(ended) is RollbackRejected
+    assert len(bench.provider.asked) == 1, "a withdrawn version is not asked about"
+    assert bench.wake.clock - START < 2 * SETTINGS.interval * 1.2 + 1

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from modelseal.contract import DEFAULT_LEASE_INTERVAL, DEFAULT_MAX_STALE, Demand, Reason
+from modelseal.contract import (
+    DEFAULT_LEASE_INTERVAL,
+    DEFAULT_MAX_STALE,
+    MAX_PROVIDER_DIGESTS,
+    Demand,
+    Reason,
+)
 from modelseal_operator.fields import Fields
 from modelseal_operator.refusal import Refusal
 
@@ -61,6 +67,15 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bound:
+    """Which seals of one model may be opened; the rest are withdrawn."""
+
+    name: str
+    min_sequence: int | None
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provider:
     """Everything that a provider says."""
 
@@ -78,6 +93,11 @@ class Provider:
     allow_swap: bool
     demands: tuple[str, ...]
     grants: tuple[Grant, ...]
+    bounds: tuple[Bound, ...]
+
+    def bound_of(self, model: str) -> Bound | None:
+        """Return the bound of a model, if there is one."""
+        return next((bound for bound in self.bounds if bound.name == model), None)
 
     def allows(self, namespace: str) -> Grant | None:
         """Return the entry for a namespace. A namespaced provider serves its own, for any model."""
@@ -115,6 +135,7 @@ def parse_provider(kind: Kind, raw: Mapping[str, object]) -> Provider:
         allow_swap=posture.choice("swap", ["Refuse", "Allow"], "Refuse") == "Allow",
         demands=posture.texts("require", pattern="|".join(Demand), limit=len(Demand)),
         grants=_grants(spec) if kind == "ClusterKeyProvider" else (),
+        bounds=tuple(_bound(entry) for entry in spec.sections("models")),
     )
 
 
@@ -165,6 +186,15 @@ def _segments(fields: Fields, name: str, value: str) -> str:
     if any(re.fullmatch(r"\.{1,2}", part) for part in value.split("/")):
         raise fields.wrong(name, "a path without '.' and '..'")
     return value
+
+
+def _bound(entry: Fields) -> Bound:
+    lowest = entry.has("minSequence")
+    return Bound(
+        name=entry.text("name", pattern=f"{MODEL_PART}/{MODEL_PART}"),
+        min_sequence=entry.number("minSequence", low=0, high=(1 << 53) - 1) if lowest else None,
+        digests=entry.texts("digests", pattern="sha256:[0-9a-f]{64}", limit=MAX_PROVIDER_DIGESTS),
+    )
 
 
 def _grants(spec: Fields) -> tuple[Grant, ...]:

@@ -121,7 +121,7 @@ def assemble(settings: Settings, board: Board, wake: Wake) -> Agent:
     ca_file = settings.vault.ca_file if settings.vault else None
     directory = ProviderDirectory(settings.provider_directory, settings.lease, ca_file)
     access = KeyAccess(settings, directory)
-    opener = Opener(settings, access, board, wake)
+    opener = Opener(settings, access, directory, board, wake)
     delivery = _delivery(settings, board, wake)
     return Agent(opener=opener, delivery=delivery, directory=directory, board=board, wake=wake)
 

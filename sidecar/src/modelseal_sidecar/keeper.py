@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from modelseal.envelope import Seal
+from modelseal.envelope import Policy, Seal, check_policy
 from modelseal.envelope.recipients import Recipient
 from modelseal.errors import InputUnreadable, KeyNotFound, KeyRevoked, ModelsealError
 from modelseal.keys.interface import KeyProvider
@@ -35,6 +35,7 @@ class Keeper:
         recipient: Recipient,
         context: bytes,
         read_again: Callable[[], Seal],
+        policy: Callable[[], Policy],
     ) -> None:
         """Prepare checks.
 
@@ -44,6 +45,7 @@ class Keeper:
             recipient: the one that opened it.
             context: the KEK context of the seal.
             read_again: reads and verifies the sealed model's `seal.json` of now.
+            policy: returns what is demanded of a seal now.
 
         """
         self._access: Final = access
@@ -51,6 +53,7 @@ class Keeper:
         self._recipient = recipient
         self._context: Final = context
         self._read_again: Final = read_again
+        self._policy: Final = policy
 
     @property
     def recipient(self) -> Recipient:
@@ -58,14 +61,16 @@ class Keeper:
         return self._recipient
 
     def check(self, *, login: bool) -> None:
-        """Ask the key service, after a fresh login where one is due.
+        """Compare the seal with the policy of now, then ask the key service, logged in if due.
 
         Raises:
+            PolicyViolation: the seal is no longer one of those that may be opened.
             KeyServiceError: it could not be asked.
             KeyRefused: the right has ended.
             UnwrapError: the wrapped key does not open any more.
 
         """
+        check_policy(self._seal, self._policy(), utc_now())
         provider = self._access.refresh() if login else self._access.current()
         if login:
             provider.login()

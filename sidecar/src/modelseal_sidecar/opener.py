@@ -10,7 +10,7 @@ import math
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 
@@ -25,6 +25,7 @@ from modelseal_sidecar.access import KeyAccess
 from modelseal_sidecar.delivery import Parcel
 from modelseal_sidecar.keeper import Keeper
 from modelseal_sidecar.logs import log
+from modelseal_sidecar.provider_directory import ProviderDirectory
 from modelseal_sidecar.report import safe
 from modelseal_sidecar.settings import Settings
 from modelseal_sidecar.status import Board, utc_now
@@ -48,7 +49,14 @@ class Opened:
 class Opener:
     """Opens the configured sealed model."""
 
-    def __init__(self, settings: Settings, access: KeyAccess, board: Board, wake: Wake) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        access: KeyAccess,
+        directory: ProviderDirectory,
+        board: Board,
+        wake: Wake,
+    ) -> None:
         """Make source and trust from the settings; nothing is read yet.
 
         Raises:
@@ -57,6 +65,7 @@ class Opener:
         """
         self._settings: Final = settings
         self._access: Final = access
+        self._directory: Final = directory
         self._board: Final = board
         self._wake: Final = wake
         self._source: Final = _source(settings)
@@ -81,7 +90,7 @@ class Opener:
         """
         enter = self._board.enter
         enter(Stage.MANIFEST)
-        seal = opening.read_manifest(self._source, self._trust, utc_now(), on_stage=enter)
+        seal = opening.read_manifest(self._source, self._trust_now(), utc_now(), on_stage=enter)
         self._show(seal)
         hardening.require(self._settings.posture, hardening.posture())
         opening.check_room(opening.plan_sizes(seal), declared=self._settings.model_size)
@@ -98,12 +107,16 @@ class Opener:
             recipient=recipient,
             context=kek_context(self._settings.model, seal.manifest.seal_id),
             read_again=self._read,
+            policy=lambda: self._trust_now().policy,
         )
         not_after = seal.manifest.not_after
         return Opened(parcel=parcel, keeper=keeper, begun=keys.begun, not_after=not_after)
 
     def _read(self) -> Seal:
-        return opening.read_manifest(self._source, self._trust, utc_now())
+        return opening.read_manifest(self._source, self._trust_now(), utc_now())
+
+    def _trust_now(self) -> opening.Trust:
+        return replace(self._trust, policy=self._directory.narrowed(self._trust.policy))
 
     def _unwrap(self, seal: Seal, provider: KeyProvider) -> DataKeys:
         keys = opening.unwrap_keys(seal, provider, self._settings.model, on_stage=self._board.enter)

@@ -6,7 +6,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from modelseal.contract import Reason
-from modelseal.errors import Expired, KeyRefused, LeaseStale, ModelsealError, UnwrapError
+from modelseal.errors import (
+    Expired,
+    KeyRefused,
+    LeaseStale,
+    ModelsealError,
+    PolicyViolation,
+    UnwrapError,
+)
 from modelseal_sidecar.delivery import Delivery
 from modelseal_sidecar.keeper import Keeper
 from modelseal_sidecar.lease import Lease
@@ -75,7 +82,7 @@ class Tenure:
         self._lease = self._lease.scheduled(now, random.random())  # noqa: S311 - not for secrets
         try:
             task.result()
-        except (KeyRefused, UnwrapError) as error:
+        except (KeyRefused, PolicyViolation, UnwrapError) as error:
             return error
         except ModelsealError as error:
             self._miss(error)

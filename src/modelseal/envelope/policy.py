@@ -35,6 +35,8 @@ class Policy:
     digest: str | None = None
     """`sha256:` and 64 lower hexadecimal digits: the SHA-256 of the signed payload."""
     min_sequence: int | None = None
+    allowed: frozenset[str] = frozenset()
+    """Digests, written as `digest` is; where there are any, only these are accepted."""
 
     def __post_init__(self) -> None:
         if not valid_model_name(self.model):
@@ -42,11 +44,12 @@ class Policy:
                 f"failed to use the model name {shown(self.model)}: it is not OWNER/NAME",
                 hint="lower-case letters, digits, dots and dashes, such as vision/filetype",
             )
-        if self.digest is not None and _DIGEST.fullmatch(self.digest) is None:
-            raise SettingsError(
-                f"failed to use the digest {shown(self.digest)}: it is not sha256:HEX",
-                hint="`modelseal inspect` shows the digest of a sealed model",
-            )
+        for digest in (*self.allowed, *([] if self.digest is None else [self.digest])):
+            if _DIGEST.fullmatch(digest) is None:
+                raise SettingsError(
+                    f"failed to use the digest {shown(digest)}: it is not sha256:HEX",
+                    hint="`modelseal inspect` shows the digest of a sealed model",
+                )
         if self.min_sequence is not None and self.min_sequence < 0:
             raise SettingsError("failed to use the minimum sequence: it is negative")
 
@@ -68,6 +71,10 @@ def check_policy(seal: Seal, policy: Policy, now: datetime) -> None:
     if policy.digest is not None and not hmac.compare_digest(seal.digest, policy.digest):
         raise RollbackRejected(
             f"failed to accept {policy.model}: its digest is {seal.digest}, not the pinned one"
+        )
+    if policy.allowed and seal.digest not in policy.allowed:
+        raise RollbackRejected(
+            f"failed to accept {policy.model}: its digest {seal.digest} is none of those allowed"
         )
     if policy.min_sequence is not None and manifest.sequence < policy.min_sequence:
         raise RollbackRejected(
