@@ -19,6 +19,7 @@ VERBS: Final[Mapping[str, str]] = {
     "inspect": "Show what a sealed model says about itself, without a key.",
     "verify": "Check a sealed model without writing anything.",
     "rewrap": "Change who may open sealed models; their content stays as it is.",
+    "reseal": "Seal a sealed model anew, with a new data key.",
     "policy": "Print the Vault policies and roles for a model.",
     "audit": "Show who opened which model, and what matches nothing.",
     "serve": "Serve a sealed model on this machine, from memory.",

@@ -80,10 +80,10 @@ def command(  # noqa: PLR0913 - one argument for each option
             signer=signer,
             progress=advance,
         )
-    _show(made, output, json=json)
+    show_made(made, output, json=json)
 
 
-def _show(made: Seal, output: Path, *, json: bool) -> None:
+def show_made(made: Seal, output: Path, *, json: bool) -> None:
     """Say what was made, in the words of the resource that will name it."""
     result = {
         "sealed": str(output),
