@@ -1,9 +1,9 @@
 """The entry point: turns whatever happens into a message and an exit code.
 
 Exit codes are documented in docs/cli.md: 0 done, 1 a fault of modelseal itself, 2 wrong usage, 10
-and above an error of `modelseal.errors` (the decade is the stage), 130 interrupted, 143 terminated.
-Only this module catches errors, so a verb simply raises. It needs the standard library only, so
-that a missing package is a message as well.
+and above an error of `modelseal.errors` (the decade is the stage), 130 interrupted, 143 terminated,
+129 left by its terminal. Only this module catches errors, so a verb simply raises. It needs
+the standard library only, so that a missing package is a message as well.
 """
 
 import importlib
@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from modelseal.cli import console
 from modelseal.cli.debug import debug_text, debugging
@@ -21,7 +21,7 @@ from modelseal.errors import ModelsealError
 EXIT_INTERNAL: Final = 1
 EXIT_MISSING_PACKAGE: Final = 3
 EXIT_INTERRUPTED: Final = 130
-EXIT_TERMINATED: Final = 143
+EXIT_SIGNAL: Final = 128
 
 EXTRAS: Final[Mapping[str, str]] = {
     "cryptography": "seal",
@@ -39,7 +39,7 @@ EXTRAS: Final[Mapping[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = _take_signals()
     try:
         code: int = importlib.import_module("modelseal.cli.app").run(words)
     except KeyboardInterrupt:
@@ -47,15 +47,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the one place where everything ends up
         return _explain(error, as_json="--json" in words)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if code == EXIT_INTERRUPTED:
         console.fail("interrupted")
     return code
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+def _take_signals() -> dict[int, Any]:
+    """Let termination and the end of the terminal unwind; returns the handlers before.
+
+    What the user chose to ignore, as `nohup` does, stays ignored.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    wanted = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    return {int(number): signal.signal(number, _terminate) for number in wanted}
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
     """Unwind as for an interrupt, so that whatever was begun is removed."""
-    raise SystemExit(EXIT_TERMINATED)
+    raise SystemExit(EXIT_SIGNAL + number)
 
 
 def _explain(error: Exception, *, as_json: bool) -> int:
