@@ -1,0 +1,128 @@
+"""A process that opens one sealed model very often, in many threads, while things go wrong.
+
+    python -m support.many_opens FOLDER KEY MODEL COUNT SEED
+
+Prints one JSON object: how often each outcome came, and what was open and mapped before and after.
+Then it waits for the end of standard input, so that its memory can be looked at.
+"""
+
+import collections
+import errno
+import gc
+import json
+import os
+import random
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from modelseal import opening
+from modelseal.envelope import DataKeys, Policy, Seal
+from modelseal.errors import KeyServiceUnavailable, ModelsealError, OutOfMemory
+from modelseal.keys import open_provider
+from modelseal.memory import PlaintextMemory
+from modelseal.sources import open_source
+
+THREADS: Final = 8
+FAULTS: Final = (
+    "none",
+    "none",
+    "eio",
+    "short",
+    "shrunk",
+    "flipped",
+    "no key",
+    "slow key",
+    "enospc",
+)
+_plan: Final = threading.local()
+_preadv: Final = os.preadv
+
+
+def faulty_preadv(descriptor: int, buffers: Any, offset: int) -> int:
+    """Read as the thread's plan says: with an error, too little, nothing, or something else."""
+    fault, chance = getattr(_plan, "value", ("none", random.Random(0)))  # noqa: S311 - a plan, no secret
+    if fault == "eio" and chance.random() < 0.5:
+        raise OSError(errno.EIO, "planned")
+    if fault == "short":
+        return _preadv(descriptor, [buffers[0][: max(1, len(buffers[0]) // 3)]], offset)
+    if fault == "shrunk" and chance.random() < 0.5:
+        return 0
+    count = _preadv(descriptor, buffers, offset)
+    if fault == "flipped" and count:
+        buffers[0][chance.randrange(count)] ^= 1 << chance.randrange(8)
+    return count
+
+
+def open_once(folder: str, keys: DataKeys, seal: Seal, fault: str, chance: random.Random) -> str:
+    """Open the model with one fault; returns the outcome."""
+    _plan.value = (fault, chance)
+
+    def arrive() -> DataKeys:
+        if fault == "slow key":
+            time.sleep(chance.random() / 50)
+        if fault == "no key":
+            raise KeyServiceUnavailable("failed to unwrap: planned")
+        return keys
+
+    try:
+        with PlaintextMemory(opening.plan_sizes(seal)) as memory:
+            if fault == "enospc":
+                raise OutOfMemory("failed to allocate: planned")
+            opening.decrypt_all(seal, open_source(folder), arrive, memory, threads=1)
+            memory.seal()
+    except ModelsealError as error:
+        return type(error).__name__
+    return "opened"
+
+
+def state() -> dict[str, Any]:
+    """Return what this process holds."""
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text()
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "memfds": maps.count("/memfd:"),
+        "threads": threading.active_count(),
+    }
+
+
+def main() -> None:
+    """Open as often as asked for."""
+    folder, key, model, count, seed = sys.argv[1:]
+    trust = opening.Trust(signers=(), allow_unsigned=True, policy=Policy(model=model))
+    seal = opening.read_manifest(open_source(folder), trust, datetime.now(UTC))
+    keys = opening.unwrap_keys(seal, open_provider(key), model)
+    os.preadv = faulty_preadv  # type: ignore[assignment]
+    outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    work, guard = iter(range(int(count))), threading.Lock()
+
+    def serve() -> None:
+        while True:
+            with guard:
+                number = next(work, None)
+            if number is None:
+                return
+            chance = random.Random(f"{seed}-{number}")  # noqa: S311 - a plan, no secret
+            fault = chance.choice(FAULTS)
+            outcome = open_once(folder, keys, seal, fault, chance)
+            with guard:
+                outcomes[fault][outcome] += 1
+
+    before = state()
+    threads = [threading.Thread(target=serve) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    keys.wipe()
+    json.dump({"before": before, "after": state(), "outcomes": outcomes}, sys.stdout)
+    print(flush=True)  # noqa: T201 - the end of the line that the test reads
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
