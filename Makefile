@@ -41,6 +41,8 @@ lock: $(STAMP) ## compile the hash-pinned requirement lists anew
 	  $(LOCK) requirements/$$list.in -o requirements/$$list.txt \
 	    --no-emit-package modelseal $(PARTS:%=--no-emit-package modelseal-%); \
 	done
+	for list in triton kserve schemathesis; do $(LOCK) tests/clients/$$list.in -o tests/clients/$$list.txt; done
+	$(LOCK) --no-deps tests/clients/models.in -o tests/clients/models.txt
 
 bench: $(STAMP) ## the benchmarks, side by side in one run, with plots
 	$(BIN)/python -m bench

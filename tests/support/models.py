@@ -91,3 +91,41 @@ def resident_kib(field: str = "VmHWM") -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1])
     raise LookupError(field, os.getpid())
+
+
+KINDS: dict[str, str] = {
+    "BOOL": "boolean",
+    "UINT8": "u8",
+    "UINT16": "u16",
+    "UINT32": "u32",
+    "UINT64": "u64",
+    "INT8": "i8",
+    "INT16": "i16",
+    "INT32": "i32",
+    "INT64": "i64",
+    "FP16": "f16",
+    "FP32": "f32",
+    "FP64": "f64",
+    "BYTES": "string",
+}
+
+
+def every_type() -> Files:
+    """Return a model with an input of each type, `in_KIND`, and an output of each, `out_KIND`.
+
+    Each comes back twice, one after the other; `scalar` is an input without dimensions that comes
+    back in a list of one, `listed`.
+    """
+    inputs, outputs = [], []
+    for datatype, kind in KINDS.items():
+        x = op.parameter([-1, 3], getattr(ov.Type, kind), name=f"in_{datatype}")
+        x.output(0).get_tensor().set_names({f"in_{datatype}"})
+        y = op.concat([x, x], 0)
+        y.output(0).get_tensor().set_names({f"out_{datatype}"})
+        inputs.append(x)
+        outputs.append(y)
+    scalar = op.parameter([], ov.Type.i64, name="scalar")
+    scalar.output(0).get_tensor().set_names({"scalar"})
+    listed = op.unsqueeze(scalar, np.array(0))
+    listed.output(0).get_tensor().set_names({"listed"})
+    return serialized(ov.Model([*outputs, listed], [*inputs, scalar], "every"))

@@ -108,6 +108,22 @@ def test_strings_pass_as_bytes() -> None:
     assert answer.tolist() == [*words, *words]
 
 
+@pytest.mark.parametrize("kind", ["f32", "boolean", "bf16", "string"])
+def test_a_tensor_without_elements_is_answered_by_one(kind: str) -> None:
+    with load(models.joined(kind, [-1, 3])) as loaded:
+        empty = np.zeros((0, 3), DTYPES[loaded.inputs[0].datatype])
+        assert loaded.infer({"x": empty})["y"].shape == (0, 3)
+        one = np.full((1, 3), b"a" if kind == "string" else 1, empty.dtype)
+        assert loaded.infer({"x": one})["y"].tolist() == [*one.tolist(), *one.tolist()]
+
+
+def test_inputs_of_changing_shapes_are_each_answered() -> None:
+    with load(models.joined("f32", [-1])) as loaded:
+        for length in (3, 3, 400_000, 3, 1, 0, 400_000, 2):
+            x = np.arange(length, dtype=np.float32)
+            np.testing.assert_array_equal(loaded.infer({"x": x})["y"], [*x, *x])
+
+
 def test_a_scalar_is_an_array_of_no_dimensions() -> None:
     with load(models.joined("f32", [])) as loaded:
         assert loaded.inputs[0].shape == ()

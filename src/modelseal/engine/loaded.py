@@ -22,14 +22,13 @@ from modelseal.engine.compiling import Compiled, compile_model, new_core, proper
 from modelseal.engine.configuration import Property
 from modelseal.engine.devices import Refusal
 from modelseal.engine.reading import choose_entry, read_model
+from modelseal.engine.slots import Slot
 from modelseal.engine.tensors import (
     BYTES,
     DTYPES,
     Array,
     TensorSpec,
     describe,
-    from_openvino,
-    to_openvino,
 )
 from modelseal.errors import ModelClosed, RequestInvalid, ServingError
 
@@ -58,15 +57,14 @@ class LoadedModel:
         self.inputs: Final = tuple(describe(port) for port in compiled.model.inputs)
         self.outputs: Final = tuple(describe(port) for port in compiled.model.outputs)
         self._known: Final = by_name(self.inputs)
-        self._shares_outputs: Final = all(spec.datatype != BYTES for spec in self.outputs)
         self.device: Final = compiled.device
         self.refused: Final[tuple[Refusal, ...]] = compiled.refused
         self.compile_seconds: Final = compiled.seconds
         self.requests: Final = len(parts.requests)
         self._parts: _Parts | None = parts
-        self._idle: Final[SimpleQueue[Any]] = SimpleQueue()
+        self._idle: Final[SimpleQueue[Slot]] = SimpleQueue()
         for request in parts.requests:
-            self._idle.put(request)
+            self._idle.put(Slot(request, self.inputs, self.outputs))
         self._changed: Final = threading.Condition()
         self._inside = 0
         self._closing = False
@@ -146,12 +144,11 @@ class LoadedModel:
         The errors are those of `infer`.
         """
         arrays = in_order(self.inputs, self._known, inputs)
-        request = self._enter()
+        slot = self._enter()
         try:
-            return consume(self._infer(request, arrays))
+            return consume(self._infer(slot, arrays))
         finally:
-            self._leave(request)
-            request = None
+            self._leave(slot)
 
     def warm_up(self) -> float:
         """Run every request once with zeros, and return the fastest run's seconds.
@@ -195,19 +192,18 @@ class LoadedModel:
     ) -> None:
         self.close()
 
-    def _enter(self) -> Any:
+    def _enter(self) -> Slot:
         with self._changed:
             self._refuse_if_closing()
             self._inside += 1
-        request = self._idle.get()
+        slot = self._idle.get()
         if self._closing:
-            self._leave(request)
+            self._leave(slot)
             self._refuse_if_closing()
-        return request
+        return slot
 
-    def _leave(self, request: Any) -> None:
-        self._idle.put(request)
-        request = None
+    def _leave(self, slot: Slot) -> None:
+        self._idle.put(slot)
         with self._changed:
             self._inside -= 1
             parts = self._take_parts() if self._closing else None
@@ -224,7 +220,7 @@ class LoadedModel:
 
     def _drop(self, parts: _Parts) -> None:
         while not self._idle.empty():
-            self._idle.get()
+            self._idle.get().drop()
         parts.requests.clear()
         parts.compiled = None
         parts.files = {}
@@ -235,36 +231,24 @@ class LoadedModel:
         if self._closing:
             raise ModelClosed("failed to ask the model: it was closed")
 
-    def _infer(self, request: Any, arrays: Sequence[Array]) -> dict[str, Array]:
-        results = _start(request, arrays, self.inputs, share=self._shares_outputs)
+    def _infer(self, slot: Slot, arrays: Sequence[Array]) -> dict[str, Array]:
+        results = _start(slot, arrays)
         if isinstance(results, str):
             varies = any(spec.shape is None or -1 in spec.shape for spec in self.inputs)
             kind = RequestInvalid if varies else ServingError
             raise kind(f"failed to run the model: OpenVINO refused the inputs ({results})")
-        return {
-            spec.name: from_openvino(array, spec)
-            for spec, array in zip(self.outputs, results, strict=True)
-        }
+        return {spec.name: array for spec, array in zip(self.outputs, results, strict=True)}
 
 
-def _start(
-    request: Any, arrays: Sequence[Array], specs: Sequence[TensorSpec], *, share: bool
-) -> Sequence[Array] | str:
-    """Run a request; return its outputs, or the kind of OpenVINO's exception.
+def _start(slot: Slot, arrays: Sequence[Array]) -> Sequence[Array] | str:
+    """Run a slot; return its outputs, or the kind of OpenVINO's exception.
 
-    That exception's text names layers of the model, so it goes no further. The tensors share the
-    arrays' memory; both live until the run is over.
+    That exception's text names layers of the model, so it goes no further.
     """
     try:
-        tensors = [to_openvino(array, spec) for array, spec in zip(arrays, specs, strict=True)]
-        for index, tensor in enumerate(tensors):
-            request.set_input_tensor(index, tensor)
-        outputs: Sequence[Array] = request.infer(
-            share_outputs=share, decode_strings=False
-        ).to_tuple()
+        return slot.run(arrays)
     except (RuntimeError, ValueError, TypeError, MemoryError) as error:
         return type(error).__name__
-    return outputs
 
 
 def _optimal(compiled: Any) -> int:
