@@ -146,6 +146,8 @@ class Reason(StrEnum):
     PINNED = "Pinned"
     UNPINNED = "Unpinned"
     KEY_UNWRAPPED = "KeyUnwrapped"
+    KEY_VERSION_CURRENT = "KeyVersionCurrent"
+    KEY_VERSION_RETIRING = "KeyVersionRetiring"
     SUSPENDED = "Suspended"
     SCALED_TO_ZERO = "ScaledToZero"
     WAITING_FOR_WAVE = "WaitingForWave"
@@ -326,6 +328,7 @@ class Condition(StrEnum):
 
     ACCEPTED = "Accepted"
     KEY_AVAILABLE = "KeyAvailable"
+    KEY_CURRENT = "KeyCurrent"
     PINNED = "Pinned"
     AVAILABLE = "Available"
     READY = "Ready"

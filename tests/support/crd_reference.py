@@ -13,6 +13,7 @@ KINDS = ("encryptedmodels", "keyproviders", "clusterkeyproviders")
 MEANING = {
     Condition.ACCEPTED: "the API objects are consistent, and the provider allows the model",
     Condition.KEY_AVAILABLE: "the key service lets the pods of the current template open the model",
+    Condition.KEY_CURRENT: "the key's version that opens the model is not about to be retired",
     Condition.PINNED: "an older or other seal would be refused",
     Condition.AVAILABLE: "a pod of any revision is ready",
     Condition.READY: "the status is current, and a pod of the current template is ready",

@@ -13,11 +13,12 @@ from modelseal_operator.advice import ADVICE
 from modelseal_operator.conditions import Seen, conditions
 from modelseal_operator.foreign import AGENT_REASONS, RUNTIME_REASONS, parse_farewell, parse_report
 from modelseal_operator.pods import Finding, Pod, examine
+from modelseal_operator.provider import Retirement, parse_provider
 from modelseal_operator.refusal import Refusal
 from modelseal_operator.resource import parse_model
 from modelseal_operator.status import build_status, transitions
 from support.mutation import anything, mutated
-from support.operator_objects import context, model_object
+from support.operator_objects import context, model_object, provider_object
 from support.operator_pods import (
     NOW,
     ago,
@@ -347,3 +348,44 @@ def test_every_advice_is_one_sentence_in_lower_case() -> None:
         assert advice.meaning
         assert not advice.message.endswith(".")
         assert len(advice.message) < 200
+
+
+RETIREMENT = Retirement(below=3, on="2027-01-31T00:00:00Z")
+
+
+def opened_by(version: int | None, name: str = "filetype-1") -> Pod:
+    told = report(Stage.LEASE, Reason.SERVING, keyVersion=version, digest="sha256:" + "a" * 64)
+    return examine(raw_pod(name, ready=True), told, NOW)
+
+
+def test_a_model_on_a_retiring_key_says_until_when_it_opens_and_what_to_do() -> None:
+    found = seen(opened_by(2), opened_by(3, "filetype-2"), retirement=RETIREMENT)
+    assert state(found, Condition.KEY_CURRENT) == ("False", Reason.KEY_VERSION_RETIRING)
+    text = message(found, Condition.KEY_CURRENT)
+    assert "version 2; versions below 3 stop on 2027-01-31T00:00:00Z" in text
+    assert "modelseal rewrap" in text
+    assert state(found, Condition.READY)[0] == "True", "it is served all the same"
+
+
+def test_a_rewrapped_model_is_current_and_its_key_version_is_in_the_status() -> None:
+    found = seen(opened_by(4), opened_by(3, "filetype-2"), retirement=RETIREMENT)
+    assert state(found, Condition.KEY_CURRENT) == ("True", Reason.KEY_VERSION_CURRENT)
+    status = build_status(found, context(), {}, NOW)
+    assert status["model"]["keyVersion"] == 3
+    assert [pod["keyVersion"] for pod in status["pods"]] == [4, 3]
+
+
+def test_nothing_is_said_of_versions_where_the_provider_announces_nothing() -> None:
+    kinds = [s.type for s in conditions(seen(opened_by(1)))]
+    assert Condition.KEY_CURRENT not in kinds
+    unknown = seen(opened_by(None), retirement=RETIREMENT)
+    assert state(unknown, Condition.KEY_CURRENT)[0] == "Unknown"
+
+
+def test_a_provider_announces_which_versions_stop_and_when() -> None:
+    transit = {"retirement": {"belowVersion": 3, "on": "2027-01-31T00:00:00Z"}}
+    raw = provider_object(vault={"transit": transit})
+    assert parse_provider("KeyProvider", raw).retirement == RETIREMENT
+    transit["retirement"]["on"] = "soon"
+    with pytest.raises(Refusal, match="retirement"):
+        parse_provider("KeyProvider", provider_object(vault={"transit": transit}))

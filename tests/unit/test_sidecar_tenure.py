@@ -394,3 +394,31 @@ def test_a_version_that_the_provider_withdraws_is_taken_back_at_the_next_check()
     assert type(ended) is RollbackRejected
     assert len(bench.provider.asked) == 1, "a withdrawn version is not asked about"
     assert bench.wake.clock - START < 2 * SETTINGS.interval * 1.2 + 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept"), [([None], NEW), ([None, KeyRevoked("no"), None], OLD)]
+)
+def test_at_a_login_a_rewrapped_key_is_taken_over_if_it_is_good(
+    answers: list[Answer], kept: Recipient
+) -> None:
+    """So that a rotation ends with no pod on the old version, and nothing was ever refused."""
+    provider = FakeProvider(answers=answers)
+    bench = Bench(provider, read_again=lambda: a_seal(NEW), token_seconds=90)
+    bench.wake.stop_at = START + 4 * SETTINGS.interval
+    with pytest.raises(Stopped):
+        bench.keep()
+    assert provider.login_count >= 1
+    assert bench.keeper.recipient == kept
+    assert NEW in provider.asked
+
+
+def test_without_a_login_seal_json_is_not_read_again() -> None:
+    def never() -> Seal:
+        raise AssertionError("nobody asked for it")
+
+    bench = Bench(FakeProvider(), read_again=never)
+    bench.wake.stop_at = START + 5 * SETTINGS.interval
+    with pytest.raises(Stopped):
+        bench.keep()
+    assert len(bench.provider.asked) >= 3

@@ -79,6 +79,11 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
         "set spec.model.digest or spec.model.minSequence to refuse rollbacks",
     ),
     Reason.KEY_UNWRAPPED: Advice("the key service let the pods open the model"),
+    Reason.KEY_VERSION_CURRENT: Advice("no version of the key that opens the model is retiring"),
+    Reason.KEY_VERSION_RETIRING: Advice(
+        "the key's version that opens the model will stop to decrypt",
+        "run `modelseal rewrap` on the sealed model and publish its new seal.json",
+    ),
     Reason.SUSPENDED: Advice("the model is suspended", "set spec.suspend to false to serve it"),
     Reason.SCALED_TO_ZERO: Advice("no pods are wanted", "raise spec.replicas to serve the model"),
     # pods

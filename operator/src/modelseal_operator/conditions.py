@@ -15,6 +15,7 @@ from modelseal_operator.advice import message_of
 from modelseal_operator.jsonview import condition_of, dig, number_at, text_at
 from modelseal_operator.memory import pod_memory
 from modelseal_operator.pods import Finding, Pod, worst_of
+from modelseal_operator.provider import Retirement
 from modelseal_operator.quantities import format_bytes
 from modelseal_operator.refusal import Refusal
 from modelseal_operator.resource import EncryptedModel
@@ -65,6 +66,7 @@ class Seen:
     held: bool = False
     """Whether a newer template waits for its turn."""
     pods: Sequence[Pod] = ()
+    retirement: Retirement | None = None
 
     @property
     def current(self) -> list[Pod]:
@@ -74,7 +76,14 @@ class Seen:
 
 def conditions(seen: Seen) -> list[State]:
     """Return all conditions, in a fixed order."""
-    return [accepted(seen), key_available(seen), pinned(seen), available(seen), ready(seen)]
+    return [
+        accepted(seen),
+        key_available(seen),
+        *key_current(seen),
+        pinned(seen),
+        available(seen),
+        ready(seen),
+    ]
 
 
 def accepted(seen: Seen) -> State:
@@ -105,6 +114,31 @@ def key_available(seen: Seen) -> State:
         return _state(Condition.KEY_AVAILABLE, "True", Reason.KEY_UNWRAPPED, text)
     text = "no pod has asked the key service yet"
     return _state(Condition.KEY_AVAILABLE, "Unknown", Reason.STARTING, text)
+
+
+def key_current(seen: Seen) -> list[State]:
+    """Return whether the model goes on to open when old versions of the key are retired.
+
+    Nothing is said where the provider announces nothing.
+    """
+    retirement, version = seen.retirement, lowest_key_version(seen)
+    if retirement is None:
+        return []
+    if version is None:
+        text = "no pod has told the version of its key yet"
+        return [_state(Condition.KEY_CURRENT, "Unknown", Reason.STARTING, text)]
+    if version >= retirement.below:
+        text = message_of(Reason.KEY_VERSION_CURRENT)
+        return [_state(Condition.KEY_CURRENT, "True", Reason.KEY_VERSION_CURRENT, text)]
+    detail = f"version {version}; versions below {retirement.below} stop on {retirement.on}"
+    text = message_of(Reason.KEY_VERSION_RETIRING, detail)
+    return [_state(Condition.KEY_CURRENT, "False", Reason.KEY_VERSION_RETIRING, text)]
+
+
+def lowest_key_version(seen: Seen) -> int | None:
+    """Return the lowest version of the key that opened a current pod's model."""
+    told = [pod.report.key_version for pod in seen.current if pod.report]
+    return min((version for version in told if version is not None), default=None)
 
 
 def available(seen: Seen) -> State:

@@ -73,6 +73,7 @@ class Report:
     version: str | None = None
     digest: str | None = None
     model_size: int | None = None
+    key_version: int | None = None
     runtime: Reason | None = None
     device: str | None = None
     posture: tuple[tuple[Posture, str | int | bool], ...] = ()
@@ -102,6 +103,7 @@ def parse_report(body: bytes) -> Report | None:
         version=_text(found.get("version"), _VERSION),
         digest=_text(found.get("digest"), _DIGEST),
         model_size=_size(found.get("modelSize")),
+        key_version=_size(found.get("keyVersion")),
         runtime=_reason(told.get("result"), RUNTIME_REASONS),
         device=_text(told.get("device"), _DEVICE),
         posture=tuple(_posture(found.get("posture"))),

@@ -82,6 +82,7 @@ def make_plan(facts: Facts, settings: PodSettings) -> Plan:
         model = parse_model(facts.raw)
         seen = replace(seen, model=model)
         provider = _provider(model, facts.provider)
+        seen = replace(seen, retirement=provider.retirement if provider else None)
         resolved = resolve(model, provider)
     except Refusal as refusal:
         gone = refusal.withdrawn or (provider is not None and _outdated(live, provider))

@@ -20,6 +20,9 @@ SIGNER: Final = r"(?:ed25519|ecdsa-p256):[A-Za-z0-9+/]+={0,2}"
 IMAGE: Final = r"[a-z0-9][A-Za-z0-9._:/-]{0,430}@sha256:[0-9a-f]{64}"
 CIDR: Final = r"[0-9A-Fa-f:.]{2,39}/[0-9]{1,3}"
 _ADDRESS: Final = r"https://[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+_TIME: Final = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9:]{5})"
+)
 _PATH: Final = r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*"
 _WORD: Final = r"[A-Za-z0-9_.-]"
 _ROLE: Final = rf"(?:{_WORD}|\{{(?:namespace|serviceAccount|owner|name)\}})+"
@@ -67,6 +70,14 @@ class Grant:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retirement:
+    """Which versions of the key stop to decrypt, and when, as the provider announces it."""
+
+    below: int
+    on: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bound:
     """Which seals of one model may be opened; the rest are withdrawn."""
 
@@ -94,6 +105,7 @@ class Provider:
     demands: tuple[str, ...]
     grants: tuple[Grant, ...]
     bounds: tuple[Bound, ...]
+    retirement: Retirement | None
 
     def bound_of(self, model: str) -> Bound | None:
         """Return the bound of a model, if there is one."""
@@ -136,6 +148,7 @@ def parse_provider(kind: Kind, raw: Mapping[str, object]) -> Provider:
         demands=posture.texts("require", pattern="|".join(Demand), limit=len(Demand)),
         grants=_grants(spec) if kind == "ClusterKeyProvider" else (),
         bounds=tuple(_bound(entry) for entry in spec.sections("models")),
+        retirement=_retirement(spec.section("vault").section("transit")),
     )
 
 
@@ -186,6 +199,16 @@ def _segments(fields: Fields, name: str, value: str) -> str:
     if any(re.fullmatch(r"\.{1,2}", part) for part in value.split("/")):
         raise fields.wrong(name, "a path without '.' and '..'")
     return value
+
+
+def _retirement(transit: Fields) -> Retirement | None:
+    if not transit.has("retirement"):
+        return None
+    found = transit.section("retirement")
+    return Retirement(
+        below=found.number("belowVersion", low=2, high=999_999_999),
+        on=found.text("on", pattern=_TIME),
+    )
 
 
 def _bound(entry: Fields) -> Bound:

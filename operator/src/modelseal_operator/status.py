@@ -11,7 +11,13 @@ from modelseal.contract import GRPC_PORT, REST_PORT, Condition
 from modelseal_operator.advice import message_of
 from modelseal_operator.children.common import Context, selector_labels
 from modelseal_operator.children.network import egress_limited
-from modelseal_operator.conditions import Seen, State, conditions, names_a_failure
+from modelseal_operator.conditions import (
+    Seen,
+    State,
+    conditions,
+    lowest_key_version,
+    names_a_failure,
+)
 from modelseal_operator.jsonview import dig, number_at, objects_at, text_at
 from modelseal_operator.pods import Pod
 from modelseal_operator.posture import describe_posture
@@ -78,6 +84,8 @@ def _pod(pod: Pod, seen: Seen) -> Json:
         found["digest"] = pod.report.digest
     if pod.report and pod.report.version:
         found["version"] = pod.report.version
+    if pod.report and pod.report.key_version:
+        found["keyVersion"] = pod.report.key_version
     return found
 
 
@@ -108,7 +116,8 @@ def _seal(seen: Seen) -> Json:
     if report is None:
         return {}
     version = {"version": report.version} if report.version else {}
-    return {**version, "digest": report.digest}
+    key = lowest_key_version(seen)
+    return {**version, "digest": report.digest, **({"keyVersion": key} if key else {})}
 
 
 def _last_failure(seen: Seen, previous: Mapping[str, object], stamp: str) -> Json | None:

@@ -60,6 +60,11 @@ class Keeper:
         """The recipient that the next check asks about."""
         return self._recipient
 
+    @property
+    def key_version(self) -> int | None:
+        """The version of the key that wrapped that recipient, where the provider has versions."""
+        return self._access.current().describe(self._recipient).version
+
     def check(self, *, login: bool) -> None:
         """Compare the seal with the policy of now, then ask the key service, logged in if due.
 
@@ -87,11 +92,30 @@ class Keeper:
             provider.check(fresh, self._context)
             self._recipient = fresh
             log(logging.INFO, "went on with a rewrapped key")
+        else:
+            if login:
+                self._take_newer(provider)
 
     def token_seconds(self) -> float | None:
         """Return how long the token is still good; `None` where the provider needs none."""
         expires = self._access.current().token_expires
         return None if expires is None else (expires - utc_now()).total_seconds()
+
+    def _take_newer(self, provider: KeyProvider) -> None:
+        """Go over to a recipient that was rewrapped meanwhile, before its old version is forbidden.
+
+        Looked for at each login only; the lease is good without it, so no failure counts.
+        """
+        fresh = self._rewrapped(provider)
+        if fresh is None:
+            return
+        try:
+            provider.check(fresh, self._context)
+        except ModelsealError as error:
+            log(logging.WARNING, "kept the earlier wrapped key", reason=error.reason)
+            return
+        self._recipient = fresh
+        log(logging.INFO, "went over to a rewrapped key")
 
     def _rewrapped(self, provider: KeyProvider) -> Recipient | None:
         """Return this provider's recipient from today's `seal.json`, where it is another one.

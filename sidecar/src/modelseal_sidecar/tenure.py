@@ -101,6 +101,7 @@ class Tenure:
         if self._trouble is not None:
             log(logging.INFO, "the key service answers again")
         self._trouble = None
+        self._board.change(key_version=self._keeper.key_version)
         self._show_until()
 
     def _miss(self, error: ModelsealError) -> None:
