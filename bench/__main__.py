@@ -13,6 +13,7 @@ QUESTIONS = (
     "memory",
     "sealing",
     "large",
+    "large",
     "serving",
     "operator_convergence",
 )

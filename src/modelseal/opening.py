@@ -190,8 +190,9 @@ def decrypt_all(
 
     """
     ahead = threading.Thread(target=_prefault, args=(memory,), name="prefault")
-    ahead.start()
     try:
+        with contextlib.suppress(RuntimeError):  # no room for another stack: it only saves time
+            ahead.start()
         on_stage(Stage.FETCH)
         index = open_index(seal, source, keys)
         on_stage(Stage.DECRYPT)
@@ -208,11 +209,13 @@ def decrypt_all(
                     threads=threads,
                     progress=progress,
                 )
-    except BaseException:
-        ahead.join()
+    except BaseException as error:
+        _finish(ahead)
         memory.wipe()
+        if isinstance(error, MemoryError):
+            raise OutOfMemory("failed to open the model: there is no memory beside it") from error
         raise
-    ahead.join()
+    _finish(ahead)
     return placement
 
 
@@ -239,6 +242,12 @@ def _opened(
         raise
     with contextlib.closing(payload):
         yield payload
+
+
+def _finish(thread: threading.Thread) -> None:
+    """Wait for a thread, if it could be started."""
+    if thread.ident is not None:
+        thread.join()
 
 
 def _prefault(memory: PlaintextMemory) -> None:

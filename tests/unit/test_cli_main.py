@@ -234,3 +234,10 @@ def test_sizes_are_readable(length: int, text: str) -> None:
 def test_foreign_text_cannot_steer_the_terminal() -> None:
     assert console.printable("\x1b[2Jv1") == "\\x1b[2Jv1"
     assert console.printable("1.0 größer") == "1.0 größer"
+
+
+def test_no_memory_left_is_its_own_error(failing: Callable[[BaseException], None]) -> None:
+    failing(MemoryError())
+    result = run("doctor")
+    assert result.code == errors.OutOfMemory.exit_code
+    assert "no memory left" in result.error

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 from modelseal.cli import console
 from modelseal.cli.debug import debug_text, debugging
-from modelseal.errors import ModelsealError
+from modelseal.errors import ModelsealError, OutOfMemory
 
 EXIT_INTERNAL: Final = 1
 EXIT_MISSING_PACKAGE: Final = 3
@@ -73,6 +73,8 @@ def _explain(error: Exception, *, as_json: bool) -> int:
     """Write what went wrong; returns the exit code."""
     if debugging(os.environ):
         sys.stderr.write(debug_text(error))
+    if isinstance(error, MemoryError):
+        error = OutOfMemory("failed to go on: there is no memory left")
     if isinstance(error, ModelsealError):
         if as_json:
             console.show_json(console.error_fields(error))

@@ -5,6 +5,7 @@ before are finished, and of several failures the one of the first run is raised:
 depends on the data, not on which thread was faster.
 """
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -121,11 +122,14 @@ def _serve_in_threads(board: _Board, count: int, make_worker: Callable[[], Worke
         threading.Thread(target=board.serve, args=(make_worker,), name=f"segments-{number}")
         for number in range(count)
     ]
-    started = []
+    started: list[threading.Thread] = []
     try:
-        for thread in threads:
-            thread.start()
-            started.append(thread)
+        with contextlib.suppress(RuntimeError):  # no room for another stack: fewer will do
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+        if not started:
+            board.serve(make_worker)
         for thread in started:
             thread.join()
     finally:
