@@ -352,6 +352,7 @@ def test_a_passphrase_comes_through_an_inherited_pipe(
     assert b"CANARY" not in told
 
 
+@pytest.mark.negative(33)
 def test_nothing_that_the_agent_says_holds_a_secret(pair: Callable[..., Paired], key: Path) -> None:
     agent, peer = pair({Env.LOG_LEVEL: "debug"})
     peer.hello().model()

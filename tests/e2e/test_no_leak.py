@@ -11,6 +11,7 @@ from support.cli import environment, spawn
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.negative(33)
 def test_no_place_holds_a_canary_or_a_key(tmp_path: Path) -> None:
     result = spawn("leakcheck", "--json", env=environment(tmp_path), timeout=280)
     report = {each["place"]: each for each in result.json}

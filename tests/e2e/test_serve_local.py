@@ -89,6 +89,7 @@ def test_the_devices_are_walked_until_one_works(room: Path) -> None:
         assert running.endpoints()["device"] == "CPU"
 
 
+@pytest.mark.negative(33)
 def test_neither_program_shows_the_passphrase_in_its_environment_or_command_line(
     room: Path,
 ) -> None:
@@ -180,6 +181,7 @@ def test_another_name_is_refused_in_so_many_words(room: Path) -> None:
     refused(result, errors.PolicyViolation, "team/other is demanded")
 
 
+@pytest.mark.negative(32)
 def test_without_memory_for_the_plaintext_nothing_is_served(room: Path) -> None:
     prefix = ["/bin/sh", "-c", 'ulimit -f 0 && exec "$@"', "sh"]
     with serving(*words(room), env=environment(room), prefix=prefix) as running:
@@ -188,6 +190,7 @@ def test_without_memory_for_the_plaintext_nothing_is_served(room: Path) -> None:
     assert "OutOfMemory" in said
 
 
+@pytest.mark.negative(29)
 def test_a_flipped_byte_is_refused_and_nothing_is_served(room: Path, tmp_path: Path) -> None:
     shutil.copytree(room / "sealed", tmp_path / "sealed")
     payload = tmp_path / "sealed" / "p" / "1.floe"

@@ -284,10 +284,10 @@ def test_trouble_shows_while_the_model_is_served_and_goes_when_it_is_over() -> N
     assert bench.board.read().reason is Reason.SERVING
 
 
-def test_a_fresh_login_is_made_while_a_third_of_the_tokens_life_is_left() -> None:
+def test_a_fresh_login_is_made_while_half_of_the_tokens_life_is_left() -> None:
     expires = utc_now() + timedelta(seconds=300)
     bench = Bench(FakeProvider(token_expires=expires), token_seconds=300)
-    bench.keep_for(190)
+    bench.keep_for(140)
     assert bench.provider.login_count == 0
     bench.wake.stopping = False
     bench.keep_for(290)
@@ -299,7 +299,7 @@ def test_a_long_token_is_replaced_after_five_minutes() -> None:
     expires = utc_now() + timedelta(days=1)
     bench = Bench(FakeProvider(token_expires=expires), token_seconds=86400)
     bench.keep_for(3600)
-    assert 3600 / (300 + 72) - 1 <= bench.provider.login_count <= 3600 / 200
+    assert 3600 / (300 + 72) - 1 <= bench.provider.login_count <= 3600 / 150
 
 
 def test_a_refused_login_ends_the_lease() -> None:

@@ -17,7 +17,7 @@ from modelseal.contract import MAX_TOKEN_TTL
 from modelseal_sidecar.settings import LeaseSettings
 
 JITTER: Final = 0.2
-TOKEN_SHARE: Final = 2 / 3
+TOKEN_SHARE: Final = 1 / 2
 """The part of a token's life after which a new one is asked for, while the old one still serves."""
 MARGIN: Final = 10.0
 """Seconds that a runtime waits for a late agent beyond the longest pause between two checks."""
