@@ -23,6 +23,7 @@ from modelseal.keys.vault import VaultClient
 from modelseal.keys.vault_kv import VaultKvProvider
 from modelseal.secret import Secret
 from support import fault_proxy as faults
+from support.agent_peer import until
 from support.fault_proxy import FaultProxy
 from support.openbao import KeyService, hcl
 
@@ -39,7 +40,13 @@ class Store:
         service.call(
             "POST", f"sys/mounts/{self.mount}", {"type": "kv", "options": {"version": "2"}}
         )
+        until(self.is_ready)
         self.write(secrets.token_bytes(32))
+
+    def is_ready(self) -> bool:
+        """Whether the new mount has finished what it calls an upgrade."""
+        token = self.service.server.root_token
+        return self.service.ask(token, "GET", f"{self.mount}/data/none")[0] == 404
 
     def write(self, kek: bytes) -> None:
         self.put({"key": base64.b64encode(kek).decode()})
