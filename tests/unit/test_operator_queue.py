@@ -171,6 +171,30 @@ def test_a_child_leads_to_its_model_and_leaves_with_it() -> None:
     assert len(store) == 0
 
 
+def labelled(version: int, model: str) -> dict[str, Any]:
+    labels = {LABEL_MODEL: model}
+    where = {"name": "p", "namespace": "vision", "resourceVersion": str(version)}
+    return {"metadata": {**where, "labels": labels}}
+
+
+def test_an_object_that_somebody_relabels_concerns_both_models_and_leaves_the_first() -> None:
+    store = Store()
+    one, two = Key("vision", "one"), Key("vision", "two")
+    store.put("Pod", labelled(3, "one"))
+    assert store.put("Pod", labelled(4, "two")) == {one, two}
+    assert list(store.members(one)) == []
+    assert list(store.members(two)) == [Place("Pod", "vision", "p")]
+    assert store.remove("Pod", labelled(5, "two")) == {two}
+    assert list(store.members(one)) == list(store.members(two)) == []
+
+
+def test_the_end_of_an_earlier_object_does_not_end_its_successor() -> None:
+    store = Store()
+    store.put("Pod", labelled(9, "one"))
+    assert store.remove("Pod", labelled(8, "one")) == set()
+    assert len(store) == 1
+
+
 def test_offered_resources_are_those_that_a_node_has_some_of() -> None:
     store = Store()
     node = {
@@ -221,6 +245,25 @@ def test_every_edit_of_an_owned_field_is_seen(path: tuple[Any, ...]) -> None:
     assert not contains(live, desired)
     del place[path[-1]]
     assert not contains(live, desired)
+
+
+@pytest.mark.parametrize("child", CHILDREN, ids=IDS)
+def test_a_label_that_is_added_to_a_selector_is_seen(child: dict[str, Any]) -> None:
+    selector = {"NetworkPolicy": "podSelector"}.get(child["kind"], "selector")
+    if selector not in child.get("spec", {}):
+        assert child["kind"] == "ConfigMap"
+        return
+    live = copy.deepcopy(child)
+    found = live["spec"][selector]
+    found.get("matchLabels", found)["foreign"] = "1"
+    assert not contains(live, child)
+
+
+def test_a_rule_that_is_widened_in_a_policy_is_seen() -> None:
+    (policy,) = (child for child in CHILDREN if child["kind"] == "NetworkPolicy")
+    live = copy.deepcopy(policy)
+    live["spec"]["ingress"][0]["ports"][0]["endPort"] = 65535
+    assert not contains(live, policy)
 
 
 def test_at_most_so_many_models_roll_at_once() -> None:

@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from modelseal.contract import API_VERSION, GROUP
@@ -57,8 +57,15 @@ class LostLease(Exception):
 class Operator:
     """One replica."""
 
-    def __init__(self, settings: Settings, api: Any, agent_place: AgentPlace = address_of) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        api: Any,
+        agent_place: AgentPlace = address_of,
+        take_signals: Callable[[], None] = lambda: None,
+    ) -> None:
         clock = time.monotonic
+        self._take_signals: Final = take_signals
         self._settings: Final = settings
         self._clock: Final = clock
         self._metrics: Final = Metrics()
@@ -132,7 +139,7 @@ class Operator:
         try:
             await self._established_crds()
             await self._together(
-                watch(self._settings, self._kinds, self._deliver),
+                watch(self._settings, self._kinds, self._deliver, self._take_signals),
                 self._heartbeat(),
                 self._checking(),
                 self._contend(),
@@ -299,18 +306,24 @@ class Operator:
 
 async def run(settings: Settings) -> int:
     """Run a replica until a signal (0) or a failure (1)."""
-    operator = Operator(settings, await connect(settings.kubeconfig))
-    task = asyncio.ensure_future(operator.run())
     stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+
+    def take_signals() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopped.set)
+
+    # again once kopf has started: it takes them for itself, and would cancel our tasks in any order
+    take_signals()
+    operator = Operator(settings, await connect(settings.kubeconfig), take_signals=take_signals)
+    task = asyncio.ensure_future(operator.run())
     waiter = asyncio.ensure_future(stopped.wait())
     await asyncio.wait({task, waiter}, return_when=asyncio.FIRST_COMPLETED)
     waiter.cancel()
     task.cancel()
     (outcome,) = await asyncio.gather(task, return_exceptions=True)
-    if stopped.is_set() or outcome is None:  # kopf takes the signals over and ends quietly
+    if stopped.is_set():
+        LOGGER.info("stopped by a signal")
         return 0
     LOGGER.error("ending: %s", outcome if isinstance(outcome, DeadWatch) else repr(outcome))
     return 1

@@ -4,6 +4,17 @@ from collections.abc import Mapping
 from typing import Final
 
 _MERGE_KEYS: Final = ("mountPath", "uid", "name", "containerPort", "topologyKey")
+_ATOMIC: Final = frozenset(
+    {
+        "egress",
+        "ingress",
+        "labelSelector",
+        "podSelector",
+        "policyTypes",
+        "selector",
+    }
+)
+"""Fields that server-side apply owns as a whole: one more label there selects other pods."""
 
 
 def contains(live: object, desired: object) -> bool:
@@ -15,7 +26,10 @@ def contains(live: object, desired: object) -> bool:
     if isinstance(desired, Mapping):
         if not isinstance(live, Mapping):
             return False
-        return all(contains(live.get(key), value) for key, value in desired.items())
+        return all(
+            live.get(key) == value if key in _ATOMIC else contains(live.get(key), value)
+            for key, value in desired.items()
+        )
     if isinstance(desired, list):
         return isinstance(live, list) and _contains_items(live, desired)
     return live == desired

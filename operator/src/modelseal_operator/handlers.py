@@ -21,8 +21,14 @@ CREDENTIAL_MINUTES: Final = 5
 Deliver = Callable[[Kind, str | None, dict[str, Any]], None]
 
 
-async def watch(settings: Settings, kinds: Iterable[Kind], deliver: Deliver) -> None:
-    """Watch until cancelled; whatever ends the watching is raised."""
+async def watch(
+    settings: Settings, kinds: Iterable[Kind], deliver: Deliver, started: Callable[[], None]
+) -> None:
+    """Watch until cancelled; whatever ends the watching is raised.
+
+    Starting takes over the process's signals; `started` is called when that has happened. At the
+    end every task is cancelled that was created since the start, whoever created it.
+    """
     registry = kopf.OperatorRegistry()
     configuration = _configuration()
     kopf.on.login(registry=registry)(_login(settings))
@@ -31,14 +37,16 @@ async def watch(settings: Settings, kinds: Iterable[Kind], deliver: Deliver) -> 
             place = (kind.group, kind.version, kind.plural)
             configuration.watching.label_selectors[place] = kind.selector
         _register(registry, kind, deliver)
-    await kopf.operator(
+    before = asyncio.all_tasks()
+    tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=configuration,
         standalone=True,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
-        ready_flag=asyncio.Event(),
     )
+    started()
+    await kopf.run_tasks(tasks, ignored=before)
 
 
 def _register(registry: kopf.OperatorRegistry, kind: Kind, deliver: Deliver) -> None:

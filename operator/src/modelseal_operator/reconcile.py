@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from modelseal_operator.applying import Applier, controlled, controlled_by
 from modelseal_operator.children.common import API_VERSIONS
-from modelseal_operator.cluster import Cluster, Conflict, Missing
+from modelseal_operator.cluster import Cluster, Conflict, Missing, Refused
 from modelseal_operator.events import event, worth_telling
 from modelseal_operator.foreign import Report
 from modelseal_operator.jsonview import dig, number_at, text_at
@@ -154,8 +154,8 @@ class Reconciler:
     async def _record(self, body: Json) -> None:
         try:
             await self._cluster.create(EVENT, body)
-        except Conflict:
-            return  # told before
+        except (Conflict, Refused):
+            return  # told before, or nobody may be told: the status says it all the same
 
 
 def _is(kind: str) -> Callable[[str], bool]:

@@ -46,6 +46,7 @@ class Store:
     def __init__(self) -> None:
         self._objects: dict[Place, _Kept] = {}
         self._members: defaultdict[Key, set[Place]] = defaultdict(set)
+        self._member_of: dict[Place, Key] = {}
         self._users: defaultdict[Place, set[Key]] = defaultdict(set)
         self._uses: dict[Key, Place] = {}
 
@@ -62,16 +63,20 @@ class Store:
         self._objects[place] = _Kept(version, body)
         if kind == MODEL.name:
             self._use(Key(place.namespace, place.name), raw)
+        # whoever edits the label moves the object from one model to another, and concerns both
+        before = self._leave(place)
         owner = member_of(kind, raw)
         if owner:
             self._members[owner].add(place)
-        return self.concerned(kind, raw)
+            self._member_of[place] = owner
+        return self.concerned(kind, raw) | before
 
     def remove(self, kind: str, raw: Mapping[str, object]) -> set[Key]:
-        """Drop an object; return the models that it concerns."""
-        concerned = self.concerned(kind, raw)
-        self.drop(place_of(kind, raw))
-        return concerned
+        """Drop an object unless a newer one is kept; return the models that it concerns."""
+        place = place_of(kind, raw)
+        if self.version(place) > version_of(raw):
+            return set()
+        return self.concerned(kind, raw) | self.drop(place)
 
     def drop(self, place: Place) -> set[Key]:
         """Drop whatever is kept at a place; return the models that it concerns."""
@@ -80,11 +85,7 @@ class Store:
             return set()
         concerned = self.concerned(place.kind, raw)
         self._objects.pop(place)
-        owner = member_of(place.kind, raw)
-        if owner:
-            self._members[owner].discard(place)
-            if not self._members[owner]:
-                del self._members[owner]
+        self._leave(place)
         if place.kind == MODEL.name:
             self._unuse(Key(place.namespace, place.name))
         return concerned
@@ -128,6 +129,15 @@ class Store:
             for name, amount in _allocatable(self.get(place) or {})
             if amount != "0"
         )
+
+    def _leave(self, place: Place) -> set[Key]:
+        owner = self._member_of.pop(place, None)
+        if owner is None:
+            return set()
+        self._members[owner].discard(place)
+        if not self._members[owner]:
+            del self._members[owner]
+        return {owner}
 
     def _use(self, key: Key, raw: Mapping[str, object]) -> None:
         self._unuse(key)

@@ -151,9 +151,9 @@ class Cluster:
             page = await self._send(
                 "GET", path, f"list {kind.plural}", query=query, accept=_METADATA
             )
-            for item in page.get("items", []):
+            for item in page.get("items") or ():  # an empty list is null
                 yield item
-            more = page.get("metadata", {}).get("continue")
+            more = (page.get("metadata") or {}).get("continue")
             if not more:
                 return
             query["continue"] = more
@@ -164,7 +164,7 @@ class Cluster:
             found = await self._send("GET", f"/apis/{group}/{version}", "discover the resources")
         except Missing:
             return frozenset()
-        return frozenset(resource["name"] for resource in found.get("resources", []))
+        return frozenset(resource["name"] for resource in found.get("resources") or ())
 
     async def close(self) -> None:
         """Close all connections."""
