@@ -1,8 +1,6 @@
 """One control plane for the session, an operator for each module, a namespace for each test."""
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,27 +8,19 @@ import pytest
 from support.audit import Audit
 from support.binaries import missing
 from support.control_plane import ControlPlane, running, wait_until
+from support.installation import objects
 from support.kube_api import KubeApi
 from support.operator_process import OperatorProcess, operating
-from support.operator_rights import objects
+from support.requirements import unavailable
 from support.tenant import Tenant
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def _require_programs() -> None:
-    lacking = missing()
-    if lacking is None:
-        return
-    if os.environ.get("MODELSEAL_TEST_REQUIRE") == "all":
-        pytest.fail(lacking, pytrace=False)
-    pytest.skip(lacking)
 
 
 @pytest.fixture(scope="session")
 def bare_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """Start a control plane without nodes."""
-    _require_programs()
+    lacking = missing()
+    if lacking:
+        unavailable(lacking)
     with running(tmp_path_factory.mktemp("plane")) as plane:
         yield plane
 
@@ -45,10 +35,10 @@ def api(bare_plane: ControlPlane) -> Iterator[KubeApi]:
 
 @pytest.fixture(scope="session")
 def plane(bare_plane: ControlPlane, api: KubeApi) -> ControlPlane:
-    """Return the control plane with two nodes, the CRDs and the operator's rights."""
+    """Return the control plane with two nodes, and what the chart installs."""
     api.create(node("plain"))
     api.create(node("devices", **{"gpu.intel.com/xe": "8", "npu.intel.com/accel": "8"}))
-    for raw in objects(ROOT / "crds"):
+    for raw in objects():
         api.apply(raw, "installer")
     wait_until(lambda: served(api), "the CRDs are served")
     return bare_plane
@@ -80,7 +70,7 @@ def served(api: KubeApi) -> bool:
 @pytest.fixture(scope="module")
 def operator(plane: ControlPlane) -> Iterator[OperatorProcess]:
     """Run an operator for a module's tests; it must live through all of them."""
-    with operating(plane, DEVICES="true") as found:
+    with operating(plane) as found:
         yield found
 
 

@@ -48,6 +48,10 @@ def test_every_example_of_the_documentation_is_served_with_all_of_its_children(
         for name in ("filetype", "filetype-full", "filetype-ovms"):
             tenant.serving(name)
         found = tenant.children()
+        wait_until(
+            lambda: tenant.get("filetype-full")["status"]["readyReplicas"] == 2,
+            "both pods are told",
+        )
         full = tenant.get("filetype-full")
     finally:
         api.delete("ClusterKeyProvider", "company")
@@ -59,7 +63,6 @@ def test_every_example_of_the_documentation_is_served_with_all_of_its_children(
     assert found["PodDisruptionBudget"] == ["filetype-full"]
     assert len(found["Pod"]) == 4
     assert full["status"]["device"] == {"selected": "NPU", "resourceName": "npu.intel.com/accel"}
-    assert full["status"]["readyReplicas"] == 2
     assert full["status"]["egress"] == "Limited"
 
 

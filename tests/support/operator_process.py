@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import urllib3
 
+from support import installation
 from support.control_plane import ControlPlane, free_ports, wait_until
 from support.kube_api import ALL
-from support.operator_rights import ACCOUNT, NAMESPACE
 
 Json = dict[str, Any]
 _names = itertools.count()
@@ -29,8 +29,8 @@ class OperatorProcess:
         (self.port,) = free_ports(1)
         kubeconfig = plane.kubeconfig(self.identity, service_account_token(plane))
         told = {
-            "AGENT_IMAGE": "registry.example.org/modelseal-agent:1",
-            "RUNTIME_IMAGE": "registry.example.org/modelseal-runtime:1",
+            **installation.settings(),
+            "NAMESPACE": installation.NAMESPACE,
             "KUBECONFIG": str(kubeconfig),
             "IDENTITY": self.identity,
             "LOG_FORMAT": "plain",
@@ -114,7 +114,7 @@ def operating(plane: ControlPlane, **settings: str) -> Iterator[OperatorProcess]
 def service_account_token(plane: ControlPlane) -> str:
     """Return a token of the operator's own account."""
     api = plane.api()
-    path = ALL["ServiceAccount"].path(NAMESPACE, ACCOUNT, "token")
+    path = ALL["ServiceAccount"].path(installation.NAMESPACE, installation.account(), "token")
     try:
         made = api.call("POST", path, {"spec": {"expirationSeconds": 7200}})
     finally:

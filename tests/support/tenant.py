@@ -150,3 +150,8 @@ def _make_volume(api: KubeApi, namespace: str) -> None:
             },
         }
     )
+    # a pod that comes before this makes the scheduler wait for a second or more
+    wait_until(
+        lambda: api.get("PersistentVolumeClaim", "models", namespace)["status"]["phase"] == "Bound",
+        "the volume is bound",
+    )
