@@ -102,6 +102,21 @@ def test_from_a_resource_to_ready_and_then_not_one_write(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
+def test_it_runs_as_a_uid_that_has_no_name_as_in_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> str:
+        raise OSError("No username set in the environment")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        async with running(api, folder) as replica:
+            await until(lambda: replica.operator.leads, "it leads")
+
+    play(tmp_path, scenario)
+
+
 def test_a_deleted_or_edited_child_comes_back_and_foreign_fields_stay(tmp_path: Path) -> None:
     async def scenario(api: FakeApi, folder: Path) -> None:
         await api.put("KeyProvider", fresh_provider())

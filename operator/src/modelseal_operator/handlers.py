@@ -38,10 +38,13 @@ async def watch(
             configuration.watching.label_selectors[place] = kind.selector
         _register(registry, kind, deliver)
     before = asyncio.all_tasks()
+    # kopf would ask who the user is, and the uid of a container has no name
+    identity: Any = settings.identity
     tasks = await kopf.spawn_tasks(
         registry=registry,
         settings=configuration,
         standalone=True,
+        identity=identity,
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
     )
