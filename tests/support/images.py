@@ -43,6 +43,12 @@ class Images:
         """Return every name."""
         return self.operator, self.agent, self.runtime, self.openbao
 
+    @classmethod
+    def named(cls, names: Sequence[str]) -> "Images":
+        """Return images by what another registry calls them, in the order of `all`."""
+        operator, agent, runtime, openbao = names
+        return cls(operator=operator, agent=agent, runtime=runtime, openbao=openbao)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bases:

@@ -153,8 +153,6 @@ configure() {
   "$bin/ctr" oci spec |
     jq '.hooks.createContainer[.hooks.createContainer|length] |= . + {"path": "/kind/bin/mount-product-files.sh"} | del(.process.rlimits)' \
       >"$node/etc/containerd/cri-base.json"
-  chroot "$node" systemctl enable kubelet.service containerd.service undo-mount-hacks.service kube-router.path
-  chroot "$node" systemctl mask systemd-binfmt.service
 }
 
 make_base() {
@@ -166,6 +164,8 @@ make_base() {
   add_manifests
   configure
   add_network # at the end of containerd's configuration
+  chroot "$node" systemctl enable kubelet.service containerd.service undo-mount-hacks.service kube-router.path
+  chroot "$node" systemctl mask systemd-binfmt.service
   tar -C "$node" -c . | docker import - "$name-import"
   # `docker import` takes no STOPSIGNAL, a Dockerfile does
   printf '%s\n' "FROM $name-import" 'ENV container=docker' 'STOPSIGNAL SIGRTMIN+3' \
@@ -199,7 +199,7 @@ build() {
 version=$(sed -n 's/^KUBERNETES=\([0-9.]*\).*/\1/p' "$here/binaries.sh")
 name=modelseal-local/node:v$version-$hash
 if [ "${1:-}" = --name ]; then echo "$name"; exit; fi
-"$here/binaries.sh"
+"$here/binaries.sh" kubernetes etcd kind containerd runc cni crictl coredns kube_router pause
 mkdir -p "$work"
 exec 8>"$work/lock"
 flock 8

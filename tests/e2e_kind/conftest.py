@@ -1,0 +1,139 @@
+"""One cluster for the session, one namespace for a test; logs are kept when a test fails."""
+
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from support import kind, kind_openbao
+from support.images import Images, build_images
+from support.kind import Cluster
+from support.kind_openbao import ClusterKeyService
+from support.kind_operator import install
+from support.kind_place import Place, kept_logs
+
+_LOGS = Path(tempfile.gettempdir()) / "modelseal-e2e"
+_numbers = itertools.count(1)
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Start a cluster, or say in one line what it lacks."""
+    lacking = kind.missing()
+    if lacking and os.environ.get("MODELSEAL_TEST_REQUIRE") == "all":
+        pytest.fail(lacking)
+    if lacking:
+        pytest.skip(lacking)
+    with kind.running(f"modelseal-e2e-{os.getpid()}") as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> Images:
+    """Build the images and load them."""
+    built = build_images()
+    return Images.named(cluster.load(*built.all()))
+
+
+@pytest.fixture(scope="session")
+def bao(
+    cluster: Cluster, images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ClusterKeyService]:
+    """Run OpenBao in the cluster."""
+    folder = tmp_path_factory.mktemp("openbao")
+    with kind_openbao.running(cluster.kube, images.openbao, folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def operator(cluster: Cluster, images: Images, bao: ClusterKeyService) -> ClusterKeyService:
+    """Install the operator, beside the key service."""
+    install(cluster.kube, images)
+    return bao
+
+
+@dataclass(kw_only=True)
+class Places:
+    """Opens places, and closes them all at the end."""
+
+    cluster: Cluster
+    images: Images
+    bao: ClusterKeyService
+    folder: Path
+    opened: list[Place] = field(default_factory=list)
+
+    def open(self) -> Place:
+        """Open a place in a namespace of its own."""
+        name = f"t{next(_numbers)}-{secrets.token_hex(2)}"
+        (self.folder / name).mkdir()
+        place = Place(
+            cluster=self.cluster,
+            bao=self.bao,
+            kube=self.cluster.kube.at(name),
+            folder=self.folder / name,
+            python_image=self.images.agent,
+        )
+        self.opened.append(place)
+        place.open()
+        return place
+
+    def close(self, request: pytest.FixtureRequest) -> None:
+        """Close all, and keep the logs if a test that used them failed."""
+        for place in self.opened:
+            if request.node.stash.get(_FAILED, False):
+                kept_logs(place.kube, _LOGS / request.node.name / place.namespace)
+            place.close()
+
+
+@pytest.fixture(scope="session")
+def make_places(
+    cluster: Cluster, images: Images, operator: ClusterKeyService
+) -> Callable[[Path], Places]:
+    """Return how places are made in this session."""
+    return lambda folder: Places(cluster=cluster, images=images, bao=operator, folder=folder)
+
+
+@pytest.fixture
+def new_place(
+    request: pytest.FixtureRequest, make_places: Callable[[Path], Places], tmp_path: Path
+) -> Iterator[Callable[[], Place]]:
+    """Open as many places as a test wants, and close them after it."""
+    places = make_places(tmp_path)
+    yield places.open
+    places.close(request)
+
+
+@pytest.fixture
+def place(new_place: Callable[[], Place]) -> Place:
+    """Open a place."""
+    return new_place()
+
+
+@pytest.fixture(scope="module")
+def module_place(
+    request: pytest.FixtureRequest,
+    make_places: Callable[[Path], Places],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    """Open a place that the tests of a module share."""
+    places = make_places(tmp_path_factory.mktemp("place"))
+    yield places.open()
+    places.close(request)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether a test failed, so that its place's logs are kept."""
+    report = yield
+    if report.failed:
+        for node in item.listchain():
+            node.stash[_FAILED] = True
+    return report

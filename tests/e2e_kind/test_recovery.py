@@ -1,0 +1,92 @@
+"""Whatever is killed, the same state is reached again; nothing is asked twice, nothing is lost."""
+
+import pytest
+
+from support.kind_asking import answers_right
+from support.kind_operator import NAMESPACE
+from support.kind_place import Place
+from support.kind_workloads import asking
+from support.kube import Json
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def served(module_place: Place) -> Place:
+    module_place.provide()
+    module_place.put(module_place.seal(), "filetype/1")
+    module_place.apply()
+    module_place.until_ready()
+    return module_place
+
+
+@pytest.mark.parametrize("container", ["agent", "runtime"])
+def test_a_killed_container_comes_back_and_serves_the_same(served: Place, container: str) -> None:
+    pod, before = served.pod(), restarts(served, container)
+    kill(served, pod, container)
+    served.kube.until(f"{container} restarted", lambda: restarts(served, container) > before)
+    served.until_ready()
+    served.kube.until("it answers as before", lambda: answers_right(served))
+    assert served.pod() == pod
+
+
+def test_an_operator_killed_in_the_middle_leaves_nothing_half_done(served: Place) -> None:
+    system = served.kube.at(NAMESPACE)
+    served.apply(name="meanwhile")
+    system.run("delete", "pods", "--all", "--grace-period=0", "--force")
+    served.until_ready("meanwhile", seconds=240)
+    assert answers_right(served, "meanwhile")
+    served.kube.run("delete", "encryptedmodel", "meanwhile")
+    served.kube.until("its pods are gone", lambda: not served.pods("meanwhile"))
+
+
+def test_a_deleted_child_is_made_anew(served: Place) -> None:
+    old = served.kube.get("service", "filetype")["metadata"]["uid"]
+    served.kube.run("delete", "service", "filetype")
+    served.kube.until("there is a new Service", lambda: another(served, old))
+    assert answers_right(served)
+
+
+def test_scaling_goes_through_the_resource_and_changes_nothing_else(served: Place) -> None:
+    served.kube.run("scale", "encryptedmodel/filetype", "--replicas=2")
+    served.kube.until("two pods are ready", lambda: ready(served) == 2, seconds=150)
+    served.kube.run("scale", "encryptedmodel/filetype", "--replicas=1")
+    served.kube.until("one pod is left", lambda: len(served.pods()) == 1)
+    served.until_ready()
+
+
+def test_a_new_version_replaces_the_old_one_without_a_lost_request(served: Place) -> None:
+    served.put(served.seal("2", sequence=2), "filetype/2")
+    with asking(served) as load:
+        served.apply("filetype/2")
+        served.kube.until("version 2 serves alone", lambda: alone(served, "2"), seconds=150)
+    assert load.failures == []
+    assert load.answers > 20
+
+
+def kill(place: Place, pod: str, container: str) -> None:
+    """Kill a container's first process as the kernel would: without notice."""
+    select = ("--label", f"io.kubernetes.pod.name={pod}", "--name", f"^{container}$")
+    found = place.cluster.on_node("crictl", "ps", "-q", *select).split()
+    place.cluster.on_node("ctr", "-n=k8s.io", "task", "kill", "-s", "SIGKILL", found[0])
+
+
+def restarts(place: Place, container: str) -> int:
+    (pod,) = place.pods()
+    status = pod["status"]
+    found: list[Json] = [*status["containerStatuses"], *status["initContainerStatuses"]]
+    return int(next(each["restartCount"] for each in found if each["name"] == container))
+
+
+def another(place: Place, uid: str) -> bool:
+    found = place.kube.get("service", "filetype")
+    return bool(found) and found["metadata"]["uid"] != uid
+
+
+def ready(place: Place) -> int:
+    return int(place.resource()["status"].get("readyReplicas", 0))
+
+
+def alone(place: Place, version: str) -> bool:
+    status = place.resource()["status"]
+    return status["model"].get("version") == version and len(place.pods()) == 1

@@ -1,0 +1,20 @@
+"""From one apply to an answer: what this project is for."""
+
+import pytest
+
+from support.kind_asking import answers_right
+from support.kind_place import Place
+from support.kube import condition
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+
+
+def test_one_apply_leads_to_the_same_numbers_as_the_plain_model(place: Place) -> None:
+    place.provide()
+    place.put(place.seal(), "filetype/1")
+    place.apply()
+    found = place.until_ready()
+    assert answers_right(place)
+    assert condition(found, "KeyAvailable")["status"] == "True"
+    assert found["status"]["model"]["version"] == "1"
+    assert found["status"]["model"]["trust"] == "Signed"

@@ -1,0 +1,73 @@
+"""The right to a model: taken away it is unloaded, given back it is served again."""
+
+import pytest
+
+from modelseal.contract import Reason
+from support.kind_asking import answers_right
+from support.kind_place import Place
+from support.kube import condition
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+INTERVAL = 5
+BOUND = INTERVAL * 1.2 + 2
+"""Seconds from a change of policy to the unloading (docs/threat-model.md)."""
+SEEN = 25
+"""What the watcher of this test may add: probes, the operator's round, a slow machine."""
+
+
+@pytest.fixture
+def served(place: Place) -> Place:
+    place.provide()
+    place.put(place.seal(), "filetype/1")
+    place.apply()
+    place.until_ready()
+    return place
+
+
+def test_a_revoked_right_unloads_the_model_and_a_restored_one_serves_it_again(
+    served: Place,
+) -> None:
+    pod = served.pod()
+    assert answers_right(served)
+    served.revoke()
+    said = served.until_reason(Reason.KEY_REVOKED, seconds=BOUND + SEEN)
+    assert "right" in said["message"] or "key" in said["message"]
+    assert condition(served.resource(), "KeyAvailable")["status"] == "False"
+    assert served.never_served()
+    served.restore()
+    served.until_ready()
+    assert answers_right(served)
+    assert served.pod() == pod
+
+
+def test_a_key_service_that_is_down_at_the_start_delays_the_model_and_no_more(
+    place: Place,
+) -> None:
+    place.provide()
+    place.put(place.seal(), "filetype/1")
+    place.bao.cut_off(place.namespace)
+    place.apply()
+    place.until_reason(Reason.KEY_SERVICE_UNAVAILABLE)
+    assert place.never_served()
+    place.bao.connect_again(place.namespace)
+    place.until_ready()
+    assert answers_right(place)
+
+
+def test_a_key_service_that_goes_down_later_ends_the_model_only_after_max_stale(
+    served: Place,
+) -> None:
+    served.bao.cut_off(served.namespace)
+    served.kube.until("the status says that the key service is away", lambda: away(served))
+    assert answers_right(served)
+    served.provide(lease={"intervalSeconds": 5, "maxStaleSeconds": 10})
+    served.until_reason(Reason.LEASE_STALE, seconds=150)
+    assert served.never_served()
+    served.bao.connect_again(served.namespace)
+    served.until_ready()
+    assert answers_right(served)
+
+
+def away(place: Place) -> bool:
+    found = condition(place.resource(), "KeyAvailable")
+    return found.get("reason") == Reason.KEY_SERVICE_UNAVAILABLE

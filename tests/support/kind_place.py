@@ -1,0 +1,316 @@
+"""One team's place in the cluster: a namespace, keys, a volume, a provider, and its models.
+
+Everything is done as docs and README tell people to do it: the policies and the role are those
+that `modelseal policy` prints, the model is sealed by `modelseal seal`, and what is applied is
+YAML of ours.
+"""
+
+import contextlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from modelseal.contract import GROUP, Reason
+from support.cli import environment, spawn
+from support.kind import Cluster
+from support.kind_openbao import ClusterKeyService
+from support.kube import Json, Kube, condition, custom
+from support.models import magika_onnx
+
+RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
+ACCOUNT: Final = "filetype"
+CLAIM: Final = "models"
+CARRIER: Final = "carrier"
+_UID: Final = 10200
+_WAIT: Final = "import signal; signal.signal(15, lambda *_: exit()); signal.pause()"
+_UNPACK: Final = (
+    "import sys, tarfile; "
+    "tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall(sys.argv[1], filter='data')"
+)
+SECURITY: Final[Json] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "runAsUser": _UID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+@dataclass(kw_only=True)
+class Place:
+    """A namespace of its own with a transit key, a signer and a volume of its own."""
+
+    cluster: Cluster
+    bao: ClusterKeyService
+    kube: Kube
+    folder: Path
+    python_image: str
+    """An image that has Python: for the pod that carries files to the volume."""
+    address: str = field(init=False)
+    signer: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.address = self.bao.address(self.namespace)
+        self.signer = self.new_signer("signer")
+
+    @property
+    def namespace(self) -> str:
+        """The namespace's name, which is also the owner part of its models' names."""
+        return self.kube.namespace
+
+    @property
+    def model(self) -> str:
+        """The identity of its model."""
+        return f"{self.namespace}/filetype"
+
+    @property
+    def key(self) -> str:
+        """The transit key of its model, as the command line names it."""
+        return f"vault:{self.namespace}/{self.namespace}_filetype"
+
+    @property
+    def policy(self) -> str:
+        """The name of the agent's policy and role."""
+        return f"modelseal-{self.namespace}_filetype-agent"
+
+    def new_signer(self, name: str) -> str:
+        """Make a signing key pair in the folder; returns the public key as providers pin it."""
+        words = ("keygen", "--type", "ed25519", "--output", self.folder / name, "--json")
+        made = spawn(*words, env=environment(self.folder))
+        assert made.code == 0, made.err
+        return str(made.json["signer"])
+
+    def open(self) -> None:
+        """Create the namespace with its service account, volume, key, policies and role."""
+        self.kube.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": self.namespace, "labels": RESTRICTED},
+            }
+        )
+        self.kube.apply(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}},
+            _claim(),
+            _carrier(self.python_image),
+        )
+        self.bao.add_alias(self.namespace)
+        self.write_policy()
+
+    def close(self) -> None:
+        """Delete the namespace; nobody waits for it."""
+        self.kube.run("delete", "namespace", self.namespace, "--wait=false")
+        self.bao.remove_alias(self.namespace)
+
+    def policy_text(self, **changes: str) -> str:
+        """Return what `modelseal policy` prints for this model."""
+        given = {
+            "model": self.model,
+            "key": self.key,
+            "namespace": self.namespace,
+            "service-account": ACCOUNT,
+            "audience": self.address,
+            **changes,
+        }
+        words = [word for name, value in given.items() for word in (f"--{name}", value)]
+        printed = spawn("policy", *words, env=environment(self.folder))
+        assert printed.code == 0, printed.err
+        return printed.out
+
+    def write_policy(self, **changes: str) -> None:
+        """Paste what `modelseal policy` prints into the key service."""
+        self.bao.keys.paste(self.policy_text(**changes))
+
+    def revoke(self) -> None:
+        """Take the right to the key away: the role keeps its name, the policy allows nothing."""
+        self.bao.keys.call("PUT", f"sys/policies/acl/{self.policy}", {"policy": "# nothing\n"})
+
+    def restore(self) -> None:
+        """Write the agent's policy anew, from the printed text."""
+        text = self.policy_text()
+        begin = text.index(f"bao policy write {self.policy} ")
+        self.bao.keys.paste(text[begin : text.index("\nPOLICY\n", begin) + len("\nPOLICY\n")])
+
+    def seal(
+        self,
+        name: str = "1",
+        *,
+        sequence: int = 1,
+        sign: str = "signer",
+        source: Path | None = None,
+        model: str | None = None,
+    ) -> Path:
+        """Seal a model with the command line; returns the folder, named by its version."""
+        output = self.folder / name
+        words: list[str | Path] = ["seal", source or magika_onnx(), "--output", output]
+        words += ["--model", model or self.model, "--version", name, "--key", self.key]
+        words += ["--sign", self.folder / sign, "--sequence", str(sequence)]
+        keys = self.bao.keys
+        variables = {
+            "VAULT_ADDR": keys.address,
+            "VAULT_CACERT": str(keys.ca_file),
+            "VAULT_TOKEN": keys.token(self.policy.replace("-agent", "-sealer")),
+        }
+        done = spawn(*words, env=environment(self.folder, **variables), timeout=120)
+        assert done.code == 0, done.err
+        return output
+
+    def put(self, sealed: Path, path: str) -> None:
+        """Copy a folder to the volume, replacing what is there."""
+        self.kube.run("wait", f"pod/{CARRIER}", "--for=condition=Ready", "--timeout=120s")
+        self._open_volume()
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            archive.add(sealed, path, filter=_anybodys)
+        self.kube.python(CARRIER, _UNPACK, "/models", given=content.getvalue())
+
+    def provide(
+        self, name: str = "vault", *, role: str = "", vault: Json | None = None, **changes: Any
+    ) -> None:
+        """Apply a KeyProvider, with some of its fields changed."""
+        spec: Json = {
+            "vault": {
+                "address": self.address,
+                "caBundle": self.bao.ca_bundle,
+                "auth": {"role": role or "modelseal-{owner}_{name}-agent"},
+                "transit": {"mount": self.namespace},
+                **(vault or {}),
+            },
+            "signers": [self.signer],
+            "lease": {"intervalSeconds": 5, "maxStaleSeconds": 600},
+            **changes,
+        }
+        self.kube.apply(custom("KeyProvider", name, spec))
+
+    def spec(self, path: str = "filetype/1", **changes: Any) -> Json:
+        """Return the spec of an EncryptedModel: the smallest, small enough for a laptop."""
+        return {
+            "model": {"name": self.model},
+            "source": {"persistentVolumeClaim": {"claimName": CLAIM, "path": path}},
+            "keyProviderRef": {"name": "vault"},
+            "serviceAccountName": ACCOUNT,
+            "modelSize": "32Mi",
+            "compiledSize": "192Mi",
+            "serving": {"queueSize": 4, "maxBodySize": "4Mi", "performanceHint": "Latency"},
+            "template": {"cpu": {"runtime": {"request": "50m"}, "agent": {"request": "20m"}}},
+            "rollout": {"drainSeconds": 3, "terminationGracePeriodSeconds": 20},
+            **changes,
+        }
+
+    def apply(self, path: str = "filetype/1", *, name: str = "filetype", **changes: Any) -> None:
+        """Apply an EncryptedModel."""
+        self.kube.apply(custom("EncryptedModel", name, self.spec(path, **changes)))
+
+    def resource(self, name: str = "filetype") -> Json:
+        """Return the EncryptedModel as it is."""
+        return self.kube.get(f"encryptedmodels.{GROUP}", name)
+
+    def until_ready(self, name: str = "filetype", seconds: float = 150) -> Json:
+        """Wait until the resource is Ready for what it says now; returns it."""
+
+        def ready() -> Json | None:
+            found = self.resource(name)
+            current = found.get("metadata", {}).get("generation")
+            says = condition(found)
+            good = says.get("status") == "True" and says.get("observedGeneration") == current
+            return found if good else None
+
+        return self.kube.until(f"{name} is Ready", ready, seconds)
+
+    def until_reason(
+        self, reason: Reason, name: str = "filetype", kind: str = "Ready", seconds: float = 90
+    ) -> Json:
+        """Wait until a condition is not True for this reason; returns the condition."""
+
+        def said() -> Json | None:
+            found = condition(self.resource(name), kind)
+            return found if found.get("reason") == reason and found["status"] != "True" else None
+
+        return self.kube.until(f"{name} says {reason}", said, seconds)
+
+    def pods(self, name: str = "filetype") -> list[Json]:
+        """Return the pods of a model that are not on their way out."""
+        found = self.kube.all("pods", f"{GROUP}/model={name}")
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def pod(self, name: str = "filetype") -> str:
+        """Return the name of a model's one pod."""
+        (pod,) = self.pods(name)
+        return str(pod["metadata"]["name"])
+
+    def never_served(self, name: str = "filetype") -> bool:
+        """Tell whether no pod of a model is or was ready."""
+        return not any(_is_ready(pod) for pod in self.pods(name))
+
+    @contextlib.contextmanager
+    def forwarded(self, name: str = "filetype") -> Iterator[tuple[int, int]]:
+        """Forward REST and gRPC of a model's Service to this machine."""
+        with self.kube.forward(f"service/{name}", 8080, 9000) as ports:
+            yield ports[8080], ports[9000]
+
+    def _open_volume(self) -> None:
+        """Let everybody write to a volume of kind's host-path provisioner, which root owns."""
+        claim = self.kube.get("persistentvolumeclaim", CLAIM)
+        volume = self.kube.get("persistentvolume", claim["spec"]["volumeName"])
+        path = volume["spec"].get("hostPath", {}).get("path")
+        if self.cluster.node is not None and path:
+            self.cluster.on_node("chmod", "0777", path)
+
+
+def _is_ready(pod: Json) -> bool:
+    return any(
+        each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"]
+    )
+
+
+def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Give an archived file the carrier's owner, readable by all: the content is ciphertext."""
+    member.uid = member.gid = _UID
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.isdir() else 0o644
+    return member
+
+
+def _claim() -> Json:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM},
+        "spec": spec,
+    }
+
+
+def _carrier(image: str) -> Json:
+    container = {
+        "name": "carrier",
+        "image": image,
+        "command": ["python3", "-c", _WAIT],
+        "securityContext": SECURITY,
+        "volumeMounts": [{"name": "models", "mountPath": "/models"}],
+    }
+    spec = {
+        "automountServiceAccountToken": False,
+        "containers": [container],
+        "terminationGracePeriodSeconds": 1,
+        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": CLAIM}}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": CARRIER}, "spec": spec}
+
+
+def kept_logs(kube: Kube, folder: Path) -> None:
+    """Write the logs of all of a namespace's pods to a folder, for whoever looks at a failure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for pod in kube.all("pods"):
+        name = pod["metadata"]["name"]
+        for more in ((), ("--previous",)):
+            done = kube.try_run("logs", name, "--all-containers", "--prefix", *more)
+            (folder / f"{name}{''.join(more)}.log").write_bytes(done.stdout + done.stderr)
+    (folder / "state.txt").write_text(kube.describe())
+    (folder / "pods.json").write_text(json.dumps(kube.all("pods"), indent=1) + os.linesep)
