@@ -5,6 +5,7 @@ writable mapping, seals the memfd against growth and against new writers, and ha
 reopenings, so that it alone can wipe and truncate what it gave away.
 """
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -68,6 +69,8 @@ class PlaintextMemory:
             ) from error
         self._map.madvise(mmap.MADV_DONTDUMP)
         self._map.madvise(mmap.MADV_DONTFORK)
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            self._map.madvise(mmap.MADV_HUGEPAGE)
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._view: memoryview | None = memoryview(self._map)
 
