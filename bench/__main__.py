@@ -16,6 +16,7 @@ QUESTIONS = (
     "large",
     "serving",
     "operator_convergence",
+    "rewrap",
 )
 ROOT = Path(__file__).resolve().parents[1]
 

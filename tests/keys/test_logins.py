@@ -186,8 +186,13 @@ def test_the_credential_is_read_anew_at_each_login(place: Place) -> None:
     assert tokens == []
 
 
-def test_a_login_lasts_five_minutes_at_most(place: Place) -> None:
-    keys = place.keys(place.jwt("jwt", place.token()))
+def test_a_login_counts_for_five_minutes_at_most_however_long_its_token_lives(place: Place) -> None:
+    mount, role_id, secret_id = place.approle()
+    place.service.call(
+        "POST", f"auth/{mount}/role/agent", {"token_policies": ROLE, "token_ttl": 86400}
+    )
+    auth = AppRoleAuth(role_id=role_id, mount=mount, read=lambda: Secret(secret_id.encode()))
+    keys = place.keys(auth)
     assert keys.token_expires is None
     before = datetime.now(UTC)
     keys.login()

@@ -173,7 +173,7 @@ def test_a_key_service_that_goes_away_stops_the_run_which_can_be_started_again(
 
     proxy.faults += [through] * 4
     proxy.always = faults.status(503)
-    result = fleet.rewrap("--json")
+    result = fleet.rewrap("--json", "--jobs", "1")
     assert result.json["counts"] == {"rewrapped": 2, "failed": 1, "not tried": 1}
     assert result.code == errors.KeyServiceUnavailable.exit_code
     assert sorted(fleet.versions().values()) == ["v1", "v1", "v2", "v2"]
@@ -302,3 +302,34 @@ def test_a_place_without_sealed_models_is_named(fleet: Fleet) -> None:
     (fleet.folder / "empty").mkdir()
     result = fleet.rewrap(place=fleet.folder / "empty")
     assert result.code == errors.NotSealed.exit_code
+
+
+def test_a_key_service_that_is_away_is_asked_for_one_model_only(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modelseal.keys.vault.TRIES", 1)
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+    proxy.always = faults.status(503)
+    result = fleet.rewrap("--json")
+    assert result.json["counts"] == {"failed": 1, "not tried": 3}
+    assert len(proxy.asked) == 1
+
+
+def test_models_are_rewrapped_side_by_side_and_reported_in_order(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.rotate()
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+    together_now = threading.Barrier(3, timeout=20)
+
+    def wait_for_the_others(handler: Handler) -> None:
+        together_now.wait()
+        handler.answer(*handler.forwarded())
+
+    def through(handler: Handler) -> None:
+        handler.answer(*handler.forwarded())
+
+    proxy.faults += [through, through, *[wait_for_the_others] * 3]
+    result = fleet.rewrap("--json", "--jobs", "3")
+    assert result.json["counts"] == {"rewrapped": 4}
+    assert [Path(each["sealed"]).name for each in result.json["models"]] == sorted(NAMES)

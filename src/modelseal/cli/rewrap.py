@@ -1,6 +1,8 @@
 """`modelseal rewrap`: who may open sealed models, changed without touching what was signed."""
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -8,7 +10,8 @@ import typer
 
 from modelseal.cli import console, progress
 from modelseal.cli import options as opt
-from modelseal.cli.rewrapping import Demand, Outcome, Result, find, keyring, rewrap
+from modelseal.cli.keyring import Keyring
+from modelseal.cli.rewrapping import Demand, Outcome, Result, find, rewrap
 from modelseal.cli.trust import pinned
 from modelseal.errors import KeyServiceError, ModelsealError
 
@@ -52,13 +55,16 @@ RenewAll = Annotated[
     bool,
     typer.Option("--all", help="Refuse unless every recipient is renewed by one of the keys."),
 ]
+Jobs = Annotated[
+    int, typer.Option("--jobs", metavar="N", min=1, max=64, help="How many models at once.")
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Where seal.json of an address goes."),
 ]
 
 
-def command(
+def command(  # noqa: PLR0913 - one argument for each option
     sealed: Places,
     *,
     model: Models,
@@ -68,6 +74,7 @@ def command(
     renew_all: RenewAll = False,
     signer: opt.Signers = None,
     output: Output = None,
+    jobs: Jobs = 8,
     allow_weakest: opt.AllowWeakest = False,
     json: opt.Json = False,
 ) -> int:
@@ -89,25 +96,40 @@ def command(
         renew_all=renew_all,
         allow_weakest=allow_weakest,
         output=output,
-        open=keyring(),
+        open=Keyring(),
     )
     places = list(dict.fromkeys(found for place in sealed for found in find(place)))
-    outcomes = [rewrap(places[0], demand)] if len(places) == 1 else _each(places, demand)
+    outcomes = [rewrap(places[0], demand)] if len(places) == 1 else _each(places, demand, jobs)
     _show(outcomes, json=json)
     return next((each.error.exit_code for each in outcomes if each.error), 0)
 
 
-def _each(places: Sequence[str], demand: Demand) -> list[Outcome]:
-    """Rewrap one after another; one that fails stops nobody, a key service that is away does."""
-    outcomes: list[Outcome] = []
-    with progress.in_steps("rewrapping", len(places)) as advance:
-        for place in places:
-            outcomes.append(_tried(place, demand))
-            advance(1)
-            if isinstance(outcomes[-1].error, KeyServiceError):
-                break
-    rest = places[len(outcomes) :]
-    return outcomes + [Outcome(place=place, result=Result.NOT_TRIED) for place in rest]
+def _each(places: Sequence[str], demand: Demand, jobs: int) -> list[Outcome]:
+    """Rewrap many; one that fails stops nobody, a key service that is away stops what is left.
+
+    The first one goes alone, so that a passphrase is asked for once, and a key service that does
+    not answer is noticed before many ask.
+    """
+    stop = threading.Event()
+
+    def one(place: str) -> Outcome:
+        if stop.is_set():
+            return Outcome(place=place, result=Result.NOT_TRIED)
+        outcome = _tried(place, demand)
+        if isinstance(outcome.error, KeyServiceError):
+            stop.set()
+        advance(1)
+        return outcome
+
+    with (
+        progress.in_steps("rewrapping", len(places)) as advance,
+        ThreadPoolExecutor(jobs, thread_name_prefix="rewrap") as pool,
+    ):
+        try:
+            return [one(places[0]), *pool.map(one, places[1:])]
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _tried(place: str, demand: Demand) -> Outcome:

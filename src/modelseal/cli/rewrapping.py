@@ -5,7 +5,6 @@ version already is left alone, so that a run that was interrupted is simply star
 """
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +12,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from modelseal.cli import console
-from modelseal.cli.environment import open_key
 from modelseal.cli.recipients import Change, refuse_weakest
 from modelseal.cli.replacing import locked, replace_seal
 from modelseal.cli.source import open_sealed
@@ -33,8 +31,6 @@ from modelseal.envelope import (
 )
 from modelseal.errors import ModelsealError, OutputFailed, SettingsError, shown
 from modelseal.keys import KeyProvider
-
-_OPEN_PROVIDERS: Final = 16
 
 
 class Result(StrEnum):
@@ -163,11 +159,6 @@ def _change(seal: Seal, demand: Demand) -> Change:
         added=opened(demand.added, new=True),
         removed=opened(demand.removed),
     )
-
-
-def keyring() -> Callable[[str, bool], KeyProvider]:
-    """Return what opens key URIs: one provider for all models of a key, so that it logs in once."""
-    return functools.lru_cache(maxsize=_OPEN_PROVIDERS)(lambda uri, new: open_key(uri, new=new))
 
 
 def _filled(uri: str, model: str) -> str:
