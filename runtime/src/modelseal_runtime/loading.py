@@ -10,9 +10,12 @@ from modelseal.engine import LoadedModel
 from modelseal.handover import Model
 from modelseal_runtime.delivery import Mapped
 from modelseal_runtime.protocol.query import Identity, Interface
+from modelseal_runtime.scheduler import INLINE_SECONDS
 from modelseal_runtime.serving import Served
 from modelseal_runtime.settings import AUTO
 
+_ENVELOPE_BYTES: Final = 512
+"""What a small request has around its tensors."""
 LATENCY: Final = "LATENCY"
 THROUGHPUT: Final = "THROUGHPUT"
 STREAMS_PAY_SECONDS: Final = 0.0008
@@ -46,7 +49,18 @@ def load(
         interface=Interface(loaded.inputs, loaded.outputs),
         digest=model.digest,
         hint=chosen,
+        inline_bytes=inline_bytes(loaded, fastest) if chosen == LATENCY else -1,
     )
+
+
+def inline_bytes(loaded: LoadedModel, seconds: float) -> int:
+    """Return up to which size a request takes no longer than handing it to a thread, -1 for none.
+
+    Time is taken to grow with the size, from the one request that was measured.
+    """
+    if not 0 < seconds < INLINE_SECONDS:
+        return -1
+    return int((loaded.least_bytes + _ENVELOPE_BYTES) * INLINE_SECONDS / seconds)
 
 
 def _load(

@@ -152,7 +152,7 @@ class Program:
             hint=settings.hint,
         )
         self._metrics.loaded(served, time.monotonic() - started)
-        self._scheduler.start(served.model.requests)
+        self._scheduler.start(served.model.requests, inline_bytes=served.inline_bytes)
         self._serving.serve(served)
         return served
 

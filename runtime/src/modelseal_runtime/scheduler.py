@@ -15,6 +15,13 @@ from typing import Any, Final, TypeVar
 
 from modelseal_runtime.protocol.failure import Failure, Kind
 
+INLINE_SECONDS: Final = 0.0002
+"""Inferences shorter than this cost less than being handed over to a thread and back."""
+SLOW_SECONDS: Final = 0.002
+"""One that was expected to be short and took so long sends the next ones to the workers."""
+CAUTIOUS_REQUESTS: Final = 1000
+"""How many they are."""
+
 Result = TypeVar("Result")
 Settle = Callable[[Any, BaseException | None], None]
 
@@ -51,6 +58,8 @@ class Scheduler:
         self._jobs: Final[set[Job]] = set()
         self._workers = 0
         self._last = 0.0
+        self._inline_bytes = -1
+        self._cautious = 0
 
     @property
     def workers(self) -> int:
@@ -71,19 +80,34 @@ class Scheduler:
         """Whether a request came after `moment` (monotonic clock), or is not finished."""
         return bool(self._jobs) or self._last > moment
 
-    def start(self, workers: int) -> None:
-        """Start worker threads; callable from any thread, once."""
+    def start(self, workers: int, *, inline_bytes: int = -1) -> None:
+        """Start worker threads; callable from any thread, once.
+
+        A request of up to `inline_bytes` that comes while nothing else runs is run on the event
+        loop itself, which is right only where that takes no longer than handing it over.
+        """
+        self._inline_bytes = inline_bytes
         self._workers = workers
         for number in range(workers):
             threading.Thread(target=self._work, name=f"infer-{number}", daemon=True).start()
 
-    def submit(self, work: Callable[[], Any], seconds: float, settle: Settle) -> Job:
-        """Run `work` on a worker; call `settle` with its result, its exception, or a failure.
+    def submit(self, work: Callable[[], Any], seconds: float, settle: Settle, *, size: int) -> Job:
+        """Run `work`; call `settle` with its result, its exception, or a failure.
+
+        Args:
+            work: a whole request.
+            seconds: after which nobody waits any more.
+            settle: called once, on the event loop, possibly before this returns.
+            size: the request's bytes.
 
         Raises:
             Failure: the queue is full.
 
         """
+        if size <= self._inline_bytes and not self._jobs:
+            if not self._cautious:
+                return self._run_here(Job(work, settle))
+            self._cautious -= 1
         if len(self._jobs) >= self._queue_size + self._workers:
             raise Failure(Kind.BUSY, "the queue is full; try again later")
         self._last = time.monotonic()
@@ -93,13 +117,24 @@ class Scheduler:
         self._queue.put(job)
         return job
 
+    def _run_here(self, job: Job) -> Job:
+        self._last = time.monotonic()
+        result, error = _run(job)
+        if job.took > SLOW_SECONDS:
+            self._cautious = CAUTIOUS_REQUESTS
+        self._observe(job)
+        _settle(job, result, error)
+        return job
+
     def abandon(self, job: Job) -> None:
         """Forget a request whose client is gone: it does not run, if it still waits."""
         job.settle = None
         _finish(job)
 
-    async def run(self, work: Callable[[], Result], seconds: float) -> Result:
-        """Run `work` on a worker and return its result.
+    async def run(
+        self, work: Callable[[], Result], seconds: float, *, size: int = 1 << 40
+    ) -> Result:
+        """Run `work` as `submit` does and return its result.
 
         Raises:
             Failure: the queue is full, or there is no result after `seconds`.
@@ -116,7 +151,7 @@ class Scheduler:
             else:
                 future.set_exception(error)
 
-        job = self.submit(work, seconds, settle)
+        job = self.submit(work, seconds, settle, size=size)
         try:
             return await future
         except asyncio.CancelledError:

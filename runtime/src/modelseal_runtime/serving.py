@@ -36,6 +36,8 @@ class Served:
     interface: Interface
     digest: str
     hint: str
+    inline_bytes: int = -1
+    """Requests up to this size are shorter than their way to a worker and back."""
 
 
 class Serving:

@@ -124,6 +124,11 @@ class LoadedModel:
         """Whether `close` was called."""
         return self._closing
 
+    @property
+    def least_bytes(self) -> int:
+        """Bytes of the inputs that `warm_up` sends."""
+        return sum(_zeros(spec).nbytes for spec in self.inputs)
+
     def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the model and return copies of all outputs by name.
 

@@ -143,7 +143,8 @@ class RestApplication:
             self._diary.answered(trace, seconds)
             respond(_reply(found, encoding, trace))
 
-        job = self._scheduler.submit(work, self._patience(headers), settle)
+        patience = self._patience(headers)
+        job = self._scheduler.submit(work, patience, settle, size=size)
         return partial(self._gone, job)
 
     def _gone(self, job: Any) -> None:

@@ -59,7 +59,7 @@ def parse(body: memoryview, header_length: int | None, interface: Interface) -> 
             f"the header {HEADER_NAME} says {header_length}, and the body has {body.nbytes} bytes"
         )
     fields = _json_object(body[:length])
-    parameters = _parameters("the request", fields)
+    parameters = _parameters("request", "", fields)
     raw = _Cursor(body[length:])
     inputs = dict(_inputs(fields.get("inputs"), raw))
     raw.require_end()
@@ -122,16 +122,22 @@ def _json_object(text: memoryview) -> dict[str, Any]:
     return fields
 
 
-def _parameters(what: str, fields: dict[str, Any]) -> dict[str, Any]:
+def _parameters(what: str, whose: str, fields: dict[str, Any]) -> dict[str, Any]:
     parameters = fields.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
-        raise invalid(f"the parameters of {what} are not an object")
+        raise invalid(f"the parameters of {_named(what, whose)} are not an object")
     for name in _UNSUPPORTED:
         if name in parameters:
-            raise invalid(f"the parameter {name} of {what} is not supported by this server")
+            raise invalid(
+                f"the parameter {name} of {_named(what, whose)} is not supported by this server"
+            )
     return parameters
+
+
+def _named(what: str, whose: str) -> str:
+    return f"the {what} {shown(whose)}" if whose else f"the {what}"
 
 
 def _flag(parameters: dict[str, Any], name: str, default: bool = False) -> bool:
@@ -165,7 +171,7 @@ def _input(name: str, entry: dict[str, Any], raw: _Cursor) -> Array:
     if not isinstance(datatype, str):
         raise invalid(f"the input {shown(name)} has no datatype")
     shape = checked_shape(name, entry.get("shape"))
-    parameters = _parameters(f"the input {shown(name)}", entry)
+    parameters = _parameters("input", name, entry)
     if "binary_data_size" in parameters:
         if "data" in entry:
             raise invalid(f"the input {shown(name)} has both data and binary data")
@@ -183,7 +189,7 @@ def _outputs(entries: Any, interface: Interface, binary: bool) -> Sequence[Wante
     wanted: dict[str, Wanted] = {}
     for entry in entries:
         name = _name("output", entry)
-        parameters = _parameters(f"the output {shown(name)}", entry)
+        parameters = _parameters("output", name, entry)
         if name in wanted:
             raise invalid(f"the output {shown(name)} is asked for twice")
         wanted[name] = interface.wanted(name, binary=_flag(parameters, "binary_data", binary))

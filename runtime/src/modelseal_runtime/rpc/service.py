@@ -124,7 +124,9 @@ class InferenceService:
         try:
             with self._budget.hold() as hold:
                 hold.grow(len(request))
-                answer = await self._scheduler.run(lambda: self._infer(request), seconds)
+                answer = await self._scheduler.run(
+                    lambda: self._infer(request), seconds, size=len(request)
+                )
         except BaseException as error:
             gone = not isinstance(error, Exception)  # the client has cancelled the call
             self._metrics.failure(_PROTOCOL, Kind.CANCELLED if gone else as_failure(error).kind)
