@@ -218,7 +218,7 @@ def _load(
         cwd=Path(__file__).resolve().parents[1], check=True, capture_output=True, text=True,
     )  # fmt: skip
     found: dict[str, float] = json.loads(done.stdout)
-    if found["failed"]:
+    if found["failed"] or not found["requests"]:
         raise RuntimeError(f"{found['failed']:.0f} of {found['requests']:.0f} requests failed")
     return found
 

@@ -24,7 +24,7 @@ class Served(KServeModel):  # type: ignore[misc] # it has no types here
         output = self.model(payload.inputs[0].as_numpy())
         answer = InferOutput("y", list(output.shape), "FP32")
         answer.set_data_from_numpy(output, binary_data=True)
-        return InferResponse(payload.id, self.name, [answer])
+        return InferResponse(payload.id or "1", self.name, [answer])
 
 
 served = Served("model")
