@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +46,7 @@ def served(model: Path, folder: Path) -> Iterator[Endpoint]:
             parameters: dict[str, Any] = json.load(answer)["parameters"]
         yield Endpoint(port=port, pid=_runtime(process.pid), hint=parameters["performance_hint"])
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
 
 

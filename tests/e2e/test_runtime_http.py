@@ -7,6 +7,7 @@ import re
 import socket
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from modelseal.contract import Env
+from modelseal.engine import LoadedModel
 from modelseal.handover import Loaded
 from support import models
 from support.models_slow import rows, slow
@@ -220,6 +222,28 @@ def test_a_client_that_goes_away_takes_its_waiting_request_with_it(
     eventually(lambda: counted(runtime, "modelseal_in_flight") == 0, runtime.describe)
     ran = counted(runtime, "modelseal_inference_compute_seconds_count")
     assert ran < 6, "requests of clients that had left were computed"
+
+
+def test_requests_that_come_together_run_together_where_the_user_says_so(tmp_path: Path) -> None:
+    settings = {Env.BATCH_ROWS: "8", Env.BATCH_WAIT: "0.01", Env.PERFORMANCE_HINT: "LATENCY"}
+    contents = models.perceptron()
+    with LoadedModel.load(models.views(contents), release=lambda: None) as here:
+        inputs = [np.full((1, 64), n / 16, np.float32) for n in range(16)]
+        expected = [here.infer({"x": one})["y"] for one in inputs]
+    with joined(tmp_path / "log", settings) as (runtime, agent):
+        agent.deliver(contents)
+        runtime.wait_ready()
+
+        def ask(array: models.Array) -> models.Array:
+            answer = runtime.ask(URL, array.tobytes(), headers=RAW)
+            assert answer.status == 200, answer.body
+            return np.frombuffer(answer.body[-256:], np.float32).reshape(1, 64)
+
+        with ThreadPoolExecutor(16) as pool:
+            for found, wanted in zip(pool.map(ask, inputs), expected, strict=True):
+                np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        size = "modelseal_inference_batch_size"
+        assert counted(runtime, f"{size}_sum") > counted(runtime, f"{size}_count")
 
 
 def test_a_client_that_does_not_read_is_ended_and_the_others_are_answered(tmp_path: Path) -> None:

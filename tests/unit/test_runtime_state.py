@@ -48,6 +48,8 @@ def test_settings_have_defaults_that_are_right_in_a_pod() -> None:
         (Env.REQUEST_TIMEOUT, "nan"),
         (Env.DRAIN_SECONDS, "inf"),
         (Env.QUEUE_SIZE, "0"),
+        (Env.BATCH_ROWS, "0"),
+        (Env.BATCH_WAIT, "-1"),
         (Env.MAX_BODY_BYTES, "99999999999999"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Final
 
 from modelseal.handover import Channel, Model
 from modelseal_runtime import agent
+from modelseal_runtime.batching import batching_of
 from modelseal_runtime.budget import Budget
 from modelseal_runtime.delivery import Mapped
 from modelseal_runtime.ending import Ending
@@ -152,7 +153,11 @@ class Program:
             hint=settings.hint,
         )
         self._metrics.loaded(served, time.monotonic() - started)
-        self._scheduler.start(served.model.requests, inline_bytes=served.inline_bytes)
+        self._scheduler.start(
+            served.model.requests,
+            inline_bytes=served.inline_bytes,
+            batching=batching_of(served, rows=settings.batch_rows, seconds=settings.batch_wait),
+        )
         self._serving.serve(served)
         return served
 

@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar
 
+from modelseal_runtime.batching import Batching, Inference, Outcome, run_together
 from modelseal_runtime.protocol.failure import Failure, Kind
 
 INLINE_SECONDS: Final = 0.0002
@@ -44,9 +45,6 @@ class Job:
         self.timer: asyncio.TimerHandle | None = None
 
 
-Outcome = tuple[Any, BaseException | None]
-
-
 class Scheduler:
     """Runs work on worker threads; every method but the workers' own is for the event loop."""
 
@@ -59,6 +57,7 @@ class Scheduler:
         self._workers = 0
         self._last = 0.0
         self._inline_bytes = -1
+        self._batching: Batching | None = None
         self._cautious = 0
 
     @property
@@ -80,13 +79,18 @@ class Scheduler:
         """Whether a request came after `moment` (monotonic clock), or is not finished."""
         return bool(self._jobs) or self._last > moment
 
-    def start(self, workers: int, *, inline_bytes: int = -1) -> None:
+    def start(
+        self, workers: int, *, inline_bytes: int = -1, batching: Batching | None = None
+    ) -> None:
         """Start worker threads; callable from any thread, once.
+
+        With `batching`, those of the waiting requests that are inferences run together.
 
         A request of up to `inline_bytes` that comes while nothing else runs is run on the event
         loop itself, which is right only where that takes no longer than handing it over.
         """
-        self._inline_bytes = inline_bytes
+        self._inline_bytes = inline_bytes if batching is None else -1
+        self._batching = batching
         self._workers = workers
         for number in range(workers):
             threading.Thread(target=self._work, name=f"infer-{number}", daemon=True).start()
@@ -171,11 +175,24 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
-            job = self._queue.get()
-            result, error = _run(job)
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
-                self._loop.call_soon_threadsafe(self._done, job, result, error)
+            jobs = [self._queue.get()]
+            if self._batching is not None:
+                self._collect(jobs, self._batching)
+            for job, (result, error) in zip(jobs, _run_all(jobs, self._batching), strict=True):
+                with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+                    self._loop.call_soon_threadsafe(self._done, job, result, error)
+            jobs.clear()
             del job, result, error  # nothing of a request outlives it here
+
+    def _collect(self, jobs: list[Job], batching: Batching) -> None:
+        """Add what waits already, and what comes while the first may wait."""
+        until = time.perf_counter() + batching.seconds
+        while len(jobs) < batching.rows:
+            left = until - time.perf_counter()
+            try:
+                jobs.append(self._queue.get(left > 0, max(left, 0.0) or None))
+            except Empty:
+                return
 
     def _done(self, job: Job, result: Any, error: BaseException | None) -> None:
         self._jobs.discard(job)
@@ -196,6 +213,20 @@ def _run(job: Job) -> Outcome:
         return None, _unexpected()
     finally:
         job.took = time.perf_counter() - started
+
+
+def _run_all(jobs: Sequence[Job], batching: Batching | None) -> list[Outcome]:
+    if len(jobs) == 1 or batching is None:
+        return [_run(job) for job in jobs]
+    started = time.perf_counter()
+    works = {index: job.work for index, job in enumerate(jobs) if not job.abandoned}
+    shared = {index: work for index, work in works.items() if isinstance(work, Inference)}
+    found = dict(zip(shared, run_together([*shared.values()], batching.rows), strict=True))
+    took = time.perf_counter() - started
+    for index in found:
+        job = jobs[index]
+        job.waited, job.took, job.together = started - job.queued, took, len(found)
+    return [found[index] if index in found else _run(job) for index, job in enumerate(jobs)]
 
 
 def _settle(job: Job, result: Any, error: BaseException | None) -> None:

@@ -38,6 +38,8 @@ class Settings:
     max_body_bytes: int
     queue_size: int
     request_timeout: float
+    batch_rows: int
+    batch_wait: float
     drain_seconds: float
     allow_swap: bool
     log_level: str
@@ -66,6 +68,8 @@ class Settings:
             max_body_bytes=read.number(Env.MAX_BODY_BYTES, DEFAULT_BODY_BYTES, 1024, 1 << 31),
             queue_size=read.number(Env.QUEUE_SIZE, DEFAULT_QUEUE_SIZE, 1, 1 << 16),
             request_timeout=read.seconds(Env.REQUEST_TIMEOUT, DEFAULT_REQUEST_TIMEOUT),
+            batch_rows=read.number(Env.BATCH_ROWS, 1, 1, 1 << 16),
+            batch_wait=read.seconds(Env.BATCH_WAIT, 0.0, least=0.0),
             drain_seconds=read.seconds(Env.DRAIN_SECONDS, DEFAULT_DRAIN_SECONDS),
             allow_swap=read.choice(Env.ALLOW_SWAP, ("true", "false"), "false") == "true",
             log_level=read.choice(Env.LOG_LEVEL, LOG_LEVELS, "info"),
@@ -124,14 +128,14 @@ class _Reader:
             raise _refused(name, str(value), f"between {least} and {most}")
         return value
 
-    def seconds(self, name: Env, default: float) -> float:
+    def seconds(self, name: Env, default: float, least: float = 1e-3) -> float:
         text = self.text(name, str(default))
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not 0 < value <= 86400:
-            raise _refused(name, text, "a number of seconds up to 86400")
+        if not least <= value <= 86400:
+            raise _refused(name, text, f"a number of seconds from {least:g} to 86400")
         return value
 
 

@@ -61,6 +61,8 @@ class LoadedModel:
         self.refused: Final[tuple[Refusal, ...]] = compiled.refused
         self.compile_seconds: Final = compiled.seconds
         self.requests: Final = len(parts.requests)
+        self.stateful: Final = bool(parts.requests[0].query_state())
+        """Whether an inference leaves something behind for the next one."""
         self._parts: _Parts | None = parts
         self._idle: Final[SimpleQueue[Slot]] = SimpleQueue()
         for request in parts.requests:
@@ -140,6 +142,21 @@ class LoadedModel:
         """
         return self.run(inputs, lambda outputs: {name: one.copy() for name, one in outputs.items()})
 
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the first dimension of every input and output varies, and no state is kept."""
+        specs = (*self.inputs, *self.outputs)
+        return not self.stateful and all(spec.shape and spec.shape[0] == -1 for spec in specs)
+
+    def fitting(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the arrays in the order of the model's inputs.
+
+        Raises:
+            RequestInvalid: an input is missing, unknown, or does not fit.
+
+        """
+        return in_order(self.inputs, self._known, inputs)
+
     def run(
         self, inputs: Mapping[str, Array], consume: Callable[[dict[str, Array]], Result]
     ) -> Result:
@@ -148,7 +165,7 @@ class LoadedModel:
         The arrays that `consume` gets are views of OpenVINO's memory; they must not leave it.
         The errors are those of `infer`.
         """
-        arrays = in_order(self.inputs, self._known, inputs)
+        arrays = self.fitting(inputs)
         slot = self._enter()
         try:
             return consume(self._infer(slot, arrays))

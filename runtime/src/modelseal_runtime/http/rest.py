@@ -11,6 +11,7 @@ import orjson
 from modelseal.contract import VERSION
 from modelseal.errors import shown
 from modelseal_runtime import description
+from modelseal_runtime.batching import Inference, Outputs
 from modelseal_runtime.http.messages import (
     COMPRESS_FROM,
     Body,
@@ -31,8 +32,9 @@ from modelseal_runtime.logs import Diary
 from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.protocol import rest
 from modelseal_runtime.protocol.failure import Failure, Kind, as_failure, invalid
+from modelseal_runtime.protocol.query import Query
 from modelseal_runtime.scheduler import Scheduler
-from modelseal_runtime.serving import Served, Serving
+from modelseal_runtime.serving import Serving
 from modelseal_runtime.tracing import Trace, trace_of
 
 DEADLINES: Final = ("X-Request-Timeout-Ms", "X-Envoy-Expected-Rq-Timeout-Ms")
@@ -127,9 +129,12 @@ class RestApplication:
         wanted = wanted_encoding(headers.get(b"accept-encoding", b""))
         size = len(body)
 
-        def work() -> tuple[rest.Answer, bytes]:
+        def parse() -> Query:
             plain = decompress(body, self._limit) if packed else body
-            return encoded(answer(served, plain, header_length), wanted)
+            return rest.parse(memoryview(plain), header_length, served.interface)
+
+        def encode(query: Query, outputs: Outputs) -> tuple[rest.Answer, bytes]:
+            return encoded(rest.encode(served.identity, query, outputs), wanted)
 
         def settle(result: Any, error: BaseException | None) -> None:
             if error is not None:
@@ -144,7 +149,7 @@ class RestApplication:
             respond(_reply(found, encoding, trace))
 
         patience = self._patience(headers)
-        job = self._scheduler.submit(work, patience, settle, size=size)
+        job = self._scheduler.submit(Inference(served, parse, encode), patience, settle, size=size)
         return partial(self._gone, job)
 
     def _gone(self, job: Any) -> None:
@@ -189,14 +194,6 @@ class RestApplication:
         name = where.model or self._serving.name
         served = self._serving.find(name, where.version)
         return json_reply(description.statistics(served, self._metrics.totals()))
-
-
-def answer(served: Served, body: Body, header_length: int | None) -> rest.Answer:
-    """Run one inference request from its body to the body of its answer."""
-    query = rest.parse(memoryview(body), header_length, served.interface)
-    return served.model.run(
-        query.inputs, lambda outputs: rest.encode(served.identity, query, outputs)
-    )
 
 
 def encoded(found: rest.Answer, wanted: bytes) -> tuple[rest.Answer, bytes]:

@@ -14,6 +14,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError, Message
 
 from modelseal_runtime import description
+from modelseal_runtime.batching import Inference, Outputs
 from modelseal_runtime.budget import Budget
 from modelseal_runtime.http.messages import RETRY_SECONDS
 from modelseal_runtime.logs import Diary
@@ -21,6 +22,7 @@ from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.proto import open_inference_pb2 as pb
 from modelseal_runtime.protocol import rpc
 from modelseal_runtime.protocol.failure import Failure, Kind, as_failure, invalid
+from modelseal_runtime.protocol.query import Query
 from modelseal_runtime.scheduler import Scheduler
 from modelseal_runtime.serving import Serving
 from modelseal_runtime.tracing import Trace, trace_of
@@ -124,8 +126,8 @@ class InferenceService:
         try:
             with self._budget.hold() as hold:
                 hold.grow(len(request))
-                answer = await self._scheduler.run(
-                    lambda: self._infer(request), seconds, size=len(request)
+                answer: bytes = await self._scheduler.run(
+                    self._inference(request), seconds, size=len(request)
                 )
         except BaseException as error:
             gone = not isinstance(error, Exception)  # the client has cancelled the call
@@ -138,17 +140,22 @@ class InferenceService:
         self._diary.answered(trace, spent)
         return answer
 
-    def _infer(self, data: bytes) -> bytes:
-        try:
-            request = pb.ModelInferRequest.FromString(data)
-        except DecodeError:
-            raise invalid("the message is not a ModelInferRequest") from None
-        served = self._serving.find(request.model_name, request.model_version)
-        query = rpc.parse(request, served.interface)
-        response = served.model.run(
-            query.inputs, lambda outputs: rpc.encode(served.identity, query, outputs)
-        )
-        return response.SerializeToString()
+    def _inference(self, data: bytes) -> Inference:
+        served = self._serving.find(self._serving.name)
+
+        def parse() -> Query:
+            try:
+                request = pb.ModelInferRequest.FromString(data)
+            except DecodeError:
+                raise invalid("the message is not a ModelInferRequest") from None
+            self._serving.find(request.model_name, request.model_version)
+            return rpc.parse(request, served.interface)
+
+        def encode(query: Query, outputs: Outputs) -> bytes:
+            message: bytes = rpc.encode(served.identity, query, outputs).SerializeToString()
+            return message
+
+        return Inference(served, parse, encode)
 
     def _guarded(self, method: Method) -> Method:
         """Answer every exception with the status of its failure."""
