@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import os
+import resource
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import uvloop
 
@@ -14,8 +15,12 @@ from modelseal.contract import Env
 from modelseal.errors import ModelsealError
 from modelseal.hardening import harden
 from modelseal_runtime import ending, logs
+from modelseal_runtime.http.server import MAX_CONNECTIONS
 from modelseal_runtime.program import Program
 from modelseal_runtime.settings import Settings
+
+SPARE_FILES: Final = 4096
+"""Open files beyond HTTP's connections: gRPC's, the agent's socket, OpenVINO's."""
 
 
 def main() -> NoReturn:
@@ -32,6 +37,7 @@ def run(environ: Mapping[str, str]) -> int:
         harden(allow_swap=settings.allow_swap)
         ending.prepare()
         leave_directory()
+        allow_connections()
         # Not closed: the process ends right after, and a loop that closes waits for every handle.
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
@@ -58,6 +64,15 @@ def leave_directory() -> None:
         os.rmdir(empty)
         return
     os.chdir("/")
+
+
+def allow_connections() -> None:
+    """Raise the limit of open files to what the connections need, as far as the system lets us."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * MAX_CONNECTIONS + SPARE_FILES
+    if most != resource.RLIM_INFINITY:
+        wanted = min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 if __name__ == "__main__":

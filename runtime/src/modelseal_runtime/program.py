@@ -98,6 +98,7 @@ class Program:
             announce(rest.getsockname()[1], grpc_port, probes.getsockname()[1])
             self._link.start()
             await self._stop.wait()
+            rest_server.closing = True  # so that clients go elsewhere with their next request
             until = time.monotonic() + settings.drain_seconds
             await self._quiet(until)
             left = max(0.0, until - time.monotonic())
