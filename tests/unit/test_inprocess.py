@@ -361,3 +361,12 @@ def test_the_api_is_typed_for_applications_that_check_strictly(tmp_path: Path) -
         complaints
     )
     assert 'Revealed type is "dict[str, numpy.ndarray' in done.stdout.replace("builtins.", "")
+
+
+@pytest.mark.parametrize(
+    ("sealed", "signer"), [("no\0path", "file:signer.pub"), ("model.sealed", "file:no\0path")]
+)
+def test_a_path_that_cannot_exist_is_a_setting(made: Path, sealed: str, signer: str) -> None:
+    with pytest.raises(errors.SettingsError), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        modelseal.open(sealed, key="file:owner.key", model=MODEL, signers=[signer])

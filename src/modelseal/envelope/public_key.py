@@ -111,7 +111,7 @@ def parse_signer(uri: str) -> PublicKey:
 
     """
     kind, _, rest = uri.partition(":")
-    if kind == "file" and rest:
+    if kind == "file" and rest and "\0" not in rest:
         return PublicKey.from_pem(read_key_file(Path(rest)).decode("utf-8", "replace"))
     if kind not in (ED25519, ECDSA_P256):
         raise SettingsError(f"failed to read the signer {shown(uri)}", hint=_EXPECTED)

@@ -22,7 +22,7 @@ def open_source(
         SettingsError: the address makes no sense.
 
     """
-    if "://" not in uri:
+    if "://" not in uri and "\0" not in uri:
         return FolderSource(Path(uri))
     if uri.startswith(("http://", "https://")):
         from modelseal.sources.http import HttpSource  # noqa: PLC0415 - needs the extra `http`

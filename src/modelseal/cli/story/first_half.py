@@ -84,7 +84,7 @@ def flip_one_byte(stage: Stage) -> None:
     stage.teller.say(f"One bit at offset {offset} of p/{largest.name} is turned around.")
     _flip(largest, offset)
     said = stage.with_passphrase.refused(*verify)
-    stage.prove("failed to" in said, "refused, and nothing was decrypted into anything")
+    stage.prove("failed to" in said, "refused, and no plaintext is left anywhere")
     stage.teller.say("It is turned back.")
     _flip(largest, offset)
     stage.teller.answered(stage.with_passphrase.run(*verify))
