@@ -13,7 +13,6 @@ QUESTIONS = (
     "memory",
     "sealing",
     "large",
-    "large",
     "serving",
     "operator_convergence",
     "rewrap",

@@ -3,8 +3,8 @@
     .venv/bin/pip install atheris
     .venv/bin/python tests/fuzz/guided.py TARGET FOLDER [libFuzzer's options]
 
-Begins with the committed inputs. New inputs that reach new code are written to FOLDER, and a crash
-to the current folder. tests/fuzz/README.md says what has been run.
+Begins with the committed inputs, which are unpacked into FOLDER; new inputs that reach new code are
+written there too, and a crash to the current folder. `corpus.py` takes FOLDER's content back.
 """
 
 import sys
@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 with atheris.instrument_imports(include=["modelseal", "modelseal_operator", "modelseal_runtime"]):
+    from fuzz import corpus
     from fuzz.targets import TARGETS
 
 
@@ -23,13 +24,12 @@ def main() -> None:
     """Fuzz until libFuzzer's options end it."""
     name, folder, *options = sys.argv[1:]
     check = TARGETS[name]
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    committed = HERE / "corpus" / name
+    corpus.unpack(name, Path(folder))
 
     def once(data: bytes) -> None:
         check(data)
 
-    atheris.Setup([sys.argv[0], folder, str(committed), *options], once)
+    atheris.Setup([sys.argv[0], folder, *options], once)
     atheris.Fuzz()
 
 

@@ -1,20 +1,13 @@
-"""Writes the first inputs of each target: what the parsers' writers write.
-
-.venv/bin/python tests/fuzz/seeds.py
-"""
+"""The first inputs of each target: what the parsers' writers write, and what nobody writes."""
 
 import base64
 import json
-import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from modelseal import handover  # noqa: E402 - the tests' folder comes first
-from modelseal.contract import Reason  # noqa: E402
-from modelseal.envelope import Index, IndexEntry, encode_index  # noqa: E402
-from support.operator_objects import (  # noqa: E402
+from modelseal import handover
+from modelseal.contract import Reason
+from modelseal.envelope import Index, IndexEntry, encode_index
+from support.operator_objects import (
     SIGNER,
     cluster_provider_object,
     model_object,
@@ -24,7 +17,9 @@ from support.operator_objects import (  # noqa: E402
 
 def seeds() -> dict[str, list[bytes]]:
     """Return some inputs of each target."""
-    vectors = sorted((HERE.parent / "vectors/seals").glob("*/sealed/seal.json"))
+    vectors = sorted(
+        (Path(__file__).resolve().parents[1] / "vectors/seals").glob("*/sealed/seal.json")
+    )
     entries = [
         IndexEntry(number=2, path="model.xml", role="model", sha256=bytes(32)),
         IndexEntry(number=1, path="sub/a.bin", role="weights", sha256=bytes(32)),
@@ -59,7 +54,7 @@ def seeds() -> dict[str, list[bytes]]:
         "digest": "sha256:" + "0" * 64,
         "posture": {"swap": False},
     }
-    return {
+    found = {
         "seal": [path.read_bytes() for path in vectors],
         "manifest": [base64.b64decode(envelope_of(path)["payload"]) for path in vectors],
         "index": [encode_index(Index(entries=tuple(entries)))],
@@ -75,22 +70,10 @@ def seeds() -> dict[str, list[bytes]]:
         ],
         "request": [b"\xff\xff" + plain, len(head).to_bytes(2, "big") + head + bytes(24)],
     }
+    return {name: [*inputs, b"", b"{}", b"[["] for name, inputs in found.items()}
 
 
 def envelope_of(path: Path) -> dict[str, str]:
     """Return the envelope of a `seal.json`."""
     found: dict[str, str] = json.loads(path.read_bytes())["envelope"]
     return found
-
-
-def main() -> None:
-    """Write them beside what fuzzing found."""
-    for name, inputs in seeds().items():
-        folder = HERE / "corpus" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, data in enumerate(inputs):
-            (folder / f"seed-{number}").write_bytes(data)
-
-
-if __name__ == "__main__":
-    main()

@@ -366,7 +366,9 @@ def test_the_api_is_typed_for_applications_that_check_strictly(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("sealed", "signer"), [("no\0path", "file:signer.pub"), ("model.sealed", "file:no\0path")]
 )
-def test_a_path_that_cannot_exist_is_a_setting(made: Path, sealed: str, signer: str) -> None:
-    with pytest.raises(errors.SettingsError), pytest.MonkeyPatch.context() as patch:
-        patch.chdir(made)
+def test_a_path_that_cannot_exist_is_a_setting(
+    made: Path, monkeypatch: pytest.MonkeyPatch, sealed: str, signer: str
+) -> None:
+    monkeypatch.chdir(made)
+    with pytest.raises(errors.SettingsError):
         modelseal.open(sealed, key="file:owner.key", model=MODEL, signers=[signer])
