@@ -6,7 +6,7 @@ PYTHON ?= python3
 PARTS := operator sidecar runtime
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test lint fmt lock bench proto clean
+.PHONY: help setup demo test lint fmt lock bench proto clean e2e cluster cluster-down
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -43,6 +43,15 @@ lock: $(STAMP) ## compile the hash-pinned requirement lists anew
 	done
 	for list in triton kserve schemathesis; do $(LOCK) tests/clients/$$list.in -o tests/clients/$$list.txt; done
 	$(LOCK) --no-deps tests/clients/models.in -o tests/clients/models.txt
+
+e2e: $(STAMP) ## the tests on a real cluster alone
+	$(BIN)/pytest -m kind tests/e2e_kind $(T)
+
+cluster: $(STAMP) ## a kind cluster with OpenBao, the chart and a served model, to play with
+	PYTHONPATH=tests $(BIN)/python -m support.play up
+
+cluster-down: $(STAMP) ## remove that cluster
+	PYTHONPATH=tests $(BIN)/python -m support.play down
 
 bench: $(STAMP) ## the benchmarks, side by side in one run, with plots
 	$(BIN)/python -m bench

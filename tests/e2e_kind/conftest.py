@@ -127,6 +127,11 @@ def module_place(
     places.close(request)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Uninstall last: every other test needs the operator."""
+    items.sort(key=lambda item: item.path.stem == "test_uninstalling")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

@@ -111,7 +111,7 @@ def test_another_namespace_cannot_use_a_model_that_is_not_its_own(
     owner.provide()
     thief.put(owner.seal(), "stolen")
     borrowed = {"address": owner.address, "transit": {"mount": owner.namespace}}
-    thief.provide(role=owner.policy, vault=borrowed)
+    thief.provide(role=owner.policy, vault=borrowed, signers=[owner.signer])
     thief.apply("stolen", model={"name": owner.model})
     thief.until_reason(Reason.KEY_ACCESS_DENIED)
     assert thief.never_served()

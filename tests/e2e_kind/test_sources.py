@@ -54,5 +54,5 @@ def test_another_server_gets_files_in_memory_and_loses_them_with_the_right(
         connection.close()
     assert np.allclose(scores, expected(), rtol=1e-3, atol=1e-5)
     place.revoke()
-    place.until_reason(Reason.KEY_REVOKED)
+    place.until_reason(Reason.KEY_ACCESS_DENIED)
     place.kube.until("the server was stopped", place.never_served)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ class ClusterKeyService:
     kube: Kube
     keys: KeyService
     ca_bundle: str
+    unseal_key: str = field(repr=False)
 
     def address(self, alias: str) -> str:
         """Return the address of one of its Services, as pods see it."""
@@ -49,6 +50,14 @@ class ClusterKeyService:
     def connect_again(self, alias: str) -> None:
         """Undo `cut_off`."""
         self._select(alias, "openbao")
+
+    def seal(self) -> None:
+        """Make the server answer nobody, on connections that are open too."""
+        self.keys.call("PUT", "sys/seal")
+
+    def unseal(self) -> None:
+        """Undo `seal`."""
+        self.keys.call("PUT", "sys/unseal", {"key": self.unseal_key})
 
     def remove_alias(self, alias: str) -> None:
         """Forget a name."""
@@ -70,20 +79,22 @@ def running(kube: Kube, image: str, folder: Path) -> Iterator[ClusterKeyService]
     ca_file.write_text(authority.bundle)
     with there.forward("deployment/openbao", PORT) as ports:
         closed = OpenBao(port=ports[PORT], ca_file=ca_file)
-        token = _unseal(closed)
+        token, unseal_key = _unseal(closed)
         server = OpenBao(port=ports[PORT], ca_file=ca_file, root_token=token)
         keys = KeyService(server=server, folder=folder)
         keys.paste(
             "bao auth enable kubernetes\n"
             "bao write auth/kubernetes/config kubernetes_host=https://kubernetes.default.svc"
         )
-        yield ClusterKeyService(kube=there, keys=keys, ca_bundle=authority.bundle)
+        yield ClusterKeyService(
+            kube=there, keys=keys, ca_bundle=authority.bundle, unseal_key=unseal_key
+        )
 
 
-def _unseal(server: OpenBao) -> str:
+def _unseal(server: OpenBao) -> tuple[str, str]:
     made = server.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
     server.call("PUT", "sys/unseal", {"key": made["keys"][0]})
-    return str(made["root_token"])
+    return str(made["root_token"]), str(made["keys"][0])
 
 
 def _objects(image: str, authority: Authority) -> list[dict[str, Any]]:
@@ -103,7 +114,13 @@ def _objects(image: str, authority: Authority) -> list[dict[str, Any]]:
         _placed(
             "v1",
             "Secret",
-            {"stringData": {"tls.crt": tls.certificate, "tls.key": tls.key}},
+            {
+                "stringData": {
+                    "ca.crt": authority.bundle,
+                    "tls.crt": tls.certificate,
+                    "tls.key": tls.key,
+                }
+            },
             name="openbao-tls",
         ),
         _placed("v1", "ConfigMap", {"data": {"openbao.hcl": _CONFIG}}),
@@ -137,7 +154,11 @@ def _deployment(image: str) -> dict[str, Any]:
         "name": "openbao",
         "image": image,
         "args": ["server", "-config=/etc/openbao/config/openbao.hcl"],
-        "env": [{"name": "HOME", "value": "/home"}],
+        "env": [
+            {"name": "HOME", "value": "/home"},
+            {"name": "BAO_ADDR", "value": f"https://127.0.0.1:{PORT}"},
+            {"name": "BAO_CACERT", "value": "/etc/openbao/tls/ca.crt"},
+        ],
         "ports": [{"containerPort": PORT}],
         "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"memory": "512Mi"}},

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelseal.contract import GROUP, Reason
+from modelseal.keys.policy_text import policy_name
 from support.cli import environment, spawn
 from support.kind import Cluster
 from support.kind_openbao import ClusterKeyService
@@ -77,7 +78,7 @@ class Place:
     @property
     def policy(self) -> str:
         """The name of the agent's policy and role."""
-        return f"modelseal-{self.namespace}_filetype-agent"
+        return policy_name(self.model, "agent")
 
     def new_signer(self, name: str) -> str:
         """Make a signing key pair in the folder; returns the public key as providers pin it."""
@@ -105,7 +106,7 @@ class Place:
 
     def close(self) -> None:
         """Delete the namespace; nobody waits for it."""
-        self.kube.run("delete", "namespace", self.namespace, "--wait=false")
+        self.kube.run("delete", "namespace", self.namespace, "--wait=false", "--ignore-not-found")
         self.bao.remove_alias(self.namespace)
 
     def policy_text(self, **changes: str) -> str:
@@ -124,18 +125,27 @@ class Place:
         return printed.out
 
     def write_policy(self, **changes: str) -> None:
-        """Paste what `modelseal policy` prints into the key service."""
-        self.bao.keys.paste(self.policy_text(**changes))
+        """Paste what `modelseal policy` prints, less the step that says when to skip it."""
+        text = self.policy_text(**changes)
+        if f"{self.namespace}/" in self.bao.keys.call("GET", "sys/mounts")["data"]:
+            enable = f"bao secrets enable -path={self.namespace} transit\n"
+            assert enable in text
+            text = text.replace(enable, "")
+        self.bao.keys.paste(text)
 
     def revoke(self) -> None:
         """Take the right to the key away: the role keeps its name, the policy allows nothing."""
         self.bao.keys.call("PUT", f"sys/policies/acl/{self.policy}", {"policy": "# nothing\n"})
 
     def restore(self) -> None:
-        """Write the agent's policy anew, from the printed text."""
-        text = self.policy_text()
-        begin = text.index(f"bao policy write {self.policy} ")
-        self.bao.keys.paste(text[begin : text.index("\nPOLICY\n", begin) + len("\nPOLICY\n")])
+        """Write the agent's policy anew, as it was printed."""
+        body = {"policy": self.agent_policy()}
+        self.bao.keys.call("PUT", f"sys/policies/acl/{self.policy}", body)
+
+    def agent_policy(self) -> str:
+        """Return the agent's policy as `modelseal policy` prints it."""
+        _, _, after = self.policy_text().partition(f"policy write {self.policy} - <<'POLICY'\n")
+        return after.partition("POLICY\n")[0]
 
     def seal(
         self,
@@ -155,7 +165,7 @@ class Place:
         variables = {
             "VAULT_ADDR": keys.address,
             "VAULT_CACERT": str(keys.ca_file),
-            "VAULT_TOKEN": keys.token(self.policy.replace("-agent", "-sealer")),
+            "VAULT_TOKEN": keys.token(policy_name(model or self.model, "sealer")),
         }
         done = spawn(*words, env=environment(self.folder, **variables), timeout=120)
         assert done.code == 0, done.err

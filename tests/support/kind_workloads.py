@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from support import http_origin
 from support.authority import Authority
 from support.images import build
 from support.kind_asking import question
@@ -16,20 +15,6 @@ from support.kind_place import CLAIM, SECURITY, Place
 from support.kube import Json
 
 TOKEN: Final = "let-me-in"
-_ORIGIN: Final = """
-import http.server, pathlib, ssl, http_origin
-class Checked(http_origin.Handler):
-    origin = http_origin.Origin(folder=pathlib.Path("/models"))
-    def do_GET(self):
-        if self.headers.get("Authorization") != "Bearer %s":
-            return self.answer(403)
-        super().do_GET()
-server = http.server.ThreadingHTTPServer(("0.0.0.0", 8443), Checked)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
-"""
 _CLIENT: Final = """
 import json, sys, threading, urllib.request
 address, body = sys.argv[1], sys.stdin.readline().encode()
@@ -48,7 +33,8 @@ while not ended.is_set():
         print("asking", flush=True)
 print(json.dumps({"answers": answers, "failures": failures[:20]}))
 """
-_SERVER: Final = Path(__file__).with_name("foreign_server.py")
+_ORIGIN: Final = Path(__file__).with_name("pod_origin.py")
+_SERVER: Final = Path(__file__).with_name("pod_server.py")
 
 
 @dataclass(kw_only=True)
@@ -94,9 +80,9 @@ def serve_over_https(place: Place) -> str:
     """
     authority = Authority("ciphertext origin")
     tls = authority.issue([f"origin.{place.namespace}.svc"])
-    pod = _pod("origin", place.python_image, _ORIGIN % TOKEN)
+    pod = _pod("origin", place.python_image, "")
     container = pod["spec"]["containers"][0]
-    container["env"] = [{"name": "PYTHONPATH", "value": "/origin"}]
+    container["command"] = ["python3", "/origin/pod_origin.py", TOKEN]
     container["readinessProbe"] = {"tcpSocket": {"port": 8443}, "periodSeconds": 1}
     sources: dict[str, Json] = {
         "models": {"persistentVolumeClaim": {"claimName": CLAIM, "readOnly": True}},
@@ -105,10 +91,9 @@ def serve_over_https(place: Place) -> str:
     }
     pod["spec"]["volumes"] = [{"name": name, **source} for name, source in sources.items()]
     container["volumeMounts"] = [{"name": name, "mountPath": f"/{name}"} for name in sources]
-    script = Path(http_origin.__file__).read_text()
     spec = {"selector": {"app": "origin"}, "ports": [{"port": 443, "targetPort": 8443}]}
     place.kube.apply(
-        _object("ConfigMap", "origin", data={"http_origin.py": script}),
+        _object("ConfigMap", "origin", data={_ORIGIN.name: _ORIGIN.read_text()}),
         _object("ConfigMap", "origin-ca", data={"ca.crt": authority.bundle}),
         _object("Secret", "origin-token", stringData={"token": TOKEN}),
         _object(
