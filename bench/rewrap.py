@@ -43,8 +43,8 @@ def _row(fleet: "Fleet", rounds: int) -> Row:
         ours="modelseal rewrap",
         baseline="bare",
         target="the key service's own rate",
-        limit="one rewrap and one dry unwrap for each model, one after another on one connection; "
-        "then one synced file each",
+        limit="two calls through hvac and requests and two syncs of the disk for each model: the "
+        "client's CPU, beside other work on this machine, not the key service",
     )
 
 

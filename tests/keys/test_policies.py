@@ -103,6 +103,12 @@ DEEDS: dict[str, tuple[str, str, Body]] = {
     "read": ("GET", "{transit}/keys/models", lambda _: None),
     "rotate": ("POST", "{transit}/keys/models/rotate", lambda _: {}),
     "configure": ("POST", "{transit}/keys/models/config", lambda _: {"min_decryption_version": 1}),
+    "make exportable": ("POST", "{transit}/keys/models/config", lambda _: {"exportable": True}),
+    "allow backups": (
+        "POST",
+        "{transit}/keys/models/config",
+        lambda _: {"min_decryption_version": 1, "allow_plaintext_backup": True},
+    ),
     "export": ("GET", "{transit}/export/encryption-key/models", lambda _: None),
     "backup": ("GET", "{transit}/backup/models", lambda _: None),
     "delete": ("DELETE", "{transit}/keys/models", lambda _: None),

@@ -4,6 +4,7 @@ import base64
 import os
 import secrets
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -229,6 +230,22 @@ def test_the_cost_is_fixed_and_a_file_cannot_raise_or_lower_it(
     for name in ("passphrase?m=1", "argon2id", "passphrase:t=1"):
         other = Recipient(kind="passphrase", key=name, wrapped=recipient.wrapped)
         assert not passphrase("correct").matches(other)
+
+
+def test_threads_that_stretch_passphrases_at_once_all_come_back() -> None:
+    recipient = passphrase("correct").wrap(Secret(DEK), CONTEXT)
+    opened: list[bytes] = []
+
+    def unwrap() -> None:
+        keys = passphrase("correct")
+        opened.extend(bytes(keys.unwrap(recipient, CONTEXT).buffer) for _ in range(3))
+
+    threads = [threading.Thread(target=unwrap, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert opened == [DEK] * 12
 
 
 def test_each_guess_costs_real_time() -> None:

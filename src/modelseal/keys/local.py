@@ -9,6 +9,7 @@ import binascii
 import hmac
 import os
 import stat
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,9 @@ _SEALED_LENGTH: Final = 32 + 16
 _WRAP_LENGTH: Final = _COMMITMENT_LENGTH + _NONCE_LENGTH + _SEALED_LENGTH
 _KEY_ID_LENGTH: Final = 16
 _PASSPHRASE: Final = "passphrase"  # noqa: S105 - a name
+
+_STRETCHING: Final = threading.Lock()
+"""OpenSSL's Argon2id waits for ever where several threads are in it (seen, cryptography 50.0)."""
 
 
 def wrap_key(kek: Secret, dek: Secret, context: bytes) -> bytes:
@@ -182,7 +186,8 @@ class PassphraseProvider:
             stretch = Argon2id(
                 salt=salt, length=KEK_LENGTH, iterations=3, lanes=4, memory_cost=64 << 10
             )
-            return Secret(stretch.derive(bytes(passphrase.buffer)))
+            with _STRETCHING:
+                return Secret(stretch.derive(bytes(passphrase.buffer)))
 
 
 def generate_key_file(path: Path) -> None:

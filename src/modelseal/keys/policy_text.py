@@ -43,6 +43,9 @@ class Login:
     audience: str
 
 
+_CONFIGURED: Final = ("min_decryption_version", "min_encryption_version", "auto_rotate_period")
+"""What an administrator may set of a key: nothing that would let it out."""
+
 Rule = tuple[str, str, Mapping[str, Sequence[str]]]
 """A path, its capabilities, and which values of which parameters are allowed (none: any)."""
 
@@ -113,7 +116,7 @@ def _transit_steps(model: str, uri: KeyUri) -> list[tuple[str, str]]:
     managed: list[Rule] = [
         (f"{mount}/keys/{key}", "read", {}),
         (f"{mount}/keys/{key}/rotate", "update", {}),
-        (f"{mount}/keys/{key}/config", "update", {}),
+        (f"{mount}/keys/{key}/config", "update", dict.fromkeys(_CONFIGURED, ())),
         (f"{mount}/keys/{key}/trim", "update", {}),
     ]
     return [
