@@ -118,42 +118,55 @@ class VaultSigner:
         self._client: Final = client
         self._mount: Final = mount
         self._key: Final = key
-        self._public: PublicKey | None = None
+        self._found: tuple[int, PublicKey] | None = None
 
     @property
     def public(self) -> str:
         """The newest version's public key as a signer URI; asked for once."""
-        if self._public is None:
-            self._public = self._client.ask(self._read_public)
-        return self._public.uri
+        return self._newest()[1].uri
+
+    def _newest(self) -> tuple[int, PublicKey]:
+        if self._found is None:
+            self._found = self._client.ask(self._read_public)
+        return self._found
 
     def sign(self, message: bytes) -> bytes:
-        """Let the key service sign; ECDSA comes as DER over SHA-256."""
-        ecdsa = self.public.startswith("ecdsa")
+        """Let the key service sign with the version of `public`; ECDSA is DER over SHA-256."""
+        version, public = self._newest()
+        ecdsa = public.uri.startswith("ecdsa")
         arguments = {"marshaling_algorithm": "asn1", "hash_algorithm": "sha2-256"} if ecdsa else {}
 
         def call(client: Conversation) -> bytes:
             answer = client.secrets.transit.sign_data(
-                name=self._key, mount_point=self._mount, hash_input=_base64(message), **arguments
+                name=self._key,
+                mount_point=self._mount,
+                hash_input=_base64(message),
+                key_version=version,
+                **arguments,
             )
             return _signature(_data(answer).get("signature"))
 
         return self._client.ask(call)
 
-    def _read_public(self, client: Conversation) -> PublicKey:
+    def _read_public(self, client: Conversation) -> tuple[int, PublicKey]:
         data = _data(client.secrets.transit.read_key(name=self._key, mount_point=self._mount))
         keys, newest = data.get("keys"), data.get("latest_version")
         entry = keys.get(str(newest)) if isinstance(keys, dict) else None
         text = entry.get("public_key") if isinstance(entry, dict) else None
         kind = data.get("type")
-        if kind == "ed25519":
-            return parse_signer(f"ed25519:{text}")
-        if kind == "ecdsa-p256":
-            return PublicKey.from_pem(str(text))
-        raise SettingsError(
-            "failed to sign: the transit key is neither ed25519 nor ecdsa-p256",
-            hint="make a signing key: bao write -f transit/keys/NAME type=ed25519",
-        )
+        if kind not in ("ed25519", "ecdsa-p256"):
+            raise SettingsError(
+                "failed to sign: the transit key is neither ed25519 nor ecdsa-p256",
+                hint="make a signing key: bao write -f transit/keys/NAME type=ed25519",
+            )
+        try:
+            if type(newest) is int and kind == "ed25519":
+                return newest, parse_signer(f"ed25519:{text}")
+            if type(newest) is int:
+                return newest, PublicKey.from_pem(str(text))
+        except SettingsError:
+            pass
+        raise KeyServiceProtocolError("failed to sign: the answer holds no public key")
 
 
 def _require_update(client: Conversation, path: str) -> None:
@@ -196,7 +209,10 @@ def _signature(text: object) -> bytes:
     match = _WRAPPED.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise KeyServiceProtocolError("failed to sign: the answer is no signature")
-    return base64.b64decode(str(text).rsplit(":", 1)[1], validate=True)
+    try:
+        return base64.b64decode(str(text).rsplit(":", 1)[1], validate=True)
+    except binascii.Error:
+        raise KeyServiceProtocolError("failed to sign: the answer is no signature") from None
 
 
 def _base64(data: bytes | bytearray) -> str:
