@@ -1,8 +1,9 @@
 """A client that costs little: one process, raw sockets, requests that were made once.
 
-Run as a program, it prints one line of JSON: how many answers came in how many seconds, its own
-CPU time, and latencies in milliseconds. `closed` keeps that many requests on their way; `open`
-sends at a rate whatever the answers do, and counts latency from the moment a request was due.
+Run as a program, it prints one line of JSON: how many answers came in how many seconds (and in
+total, warm-up included), its own CPU time, and latencies in milliseconds. Without a rate each
+connection asks again as soon as it was answered; with one, requests are sent when they are due,
+whatever the answers do, and latency counts from then.
 """
 
 import argparse
@@ -69,12 +70,14 @@ class Crew:
         self.late: deque[float] = deque()
         self.latencies: list[float] = []
         self.failed = 0
+        self.total = 0
         self.closed = False
 
     def answered(self, wire: Wire) -> None:
         """Note an answer; send the next request where there is one."""
         now = time.perf_counter()
         self.latencies.append(now - wire.since)
+        self.total += 1
         if self.closed:
             wire.send(self._request, now)
         elif self.late:
@@ -132,6 +135,7 @@ async def _count(crew: Crew, seconds: float) -> dict[str, float]:
     found = sorted(crew.latencies)
     return {
         "requests": len(found),
+        "total": crew.total,
         "failed": crew.failed,
         "seconds": spent,
         "rate": len(found) / spent,

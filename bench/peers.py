@@ -57,8 +57,8 @@ def python(listed: str) -> Path:
 
 
 @contextlib.contextmanager
-def serving(listed: str, model: Path, hint: str) -> Iterator[int]:
-    """Start a peer; yield its port."""
+def serving(listed: str, model: Path, hint: str) -> Iterator[tuple[int, int]]:
+    """Start a peer; yield its port and its process id."""
     port = _free_port()
     environ = {
         **os.environ,
@@ -71,7 +71,7 @@ def serving(listed: str, model: Path, hint: str) -> Iterator[int]:
     )  # fmt: skip
     try:
         _wait(port, process)
-        yield port
+        yield port, process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 15)
