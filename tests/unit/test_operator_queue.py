@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelseal.contract import LABEL_MODEL
+from modelseal_operator.applying import owned_by_apply
 from modelseal_operator.children import build_children
 from modelseal_operator.compare import contains
 from modelseal_operator.queue import FIRST_BACKOFF, LAST_BACKOFF, KeyedQueue
@@ -264,6 +265,20 @@ def test_a_rule_that_is_widened_in_a_policy_is_seen() -> None:
     live = copy.deepcopy(policy)
     live["spec"]["ingress"][0]["ports"][0]["endPort"] = 65535
     assert not contains(live, policy)
+
+
+def manager(name: str, operation: str, **more: object) -> dict[str, Any]:
+    return {"manager": name, "operation": operation, "fieldsV1": {"f:spec": {}}, **more}
+
+
+def test_what_we_created_becomes_ours_by_apply_so_that_apply_can_remove_it() -> None:
+    ours, others = "modelseal-operator", manager("kubectl", "Update")
+    status = manager(ours, "Update", subresource="status")
+    applied = manager(ours, "Apply")
+    created = [manager(ours, "Update"), others, status]
+    assert owned_by_apply(created) == [others, status, applied]
+    assert owned_by_apply([applied, *created]) == [applied, others, status]
+    assert owned_by_apply([applied, others, status]) == [applied, others, status]
 
 
 def test_at_most_so_many_models_roll_at_once() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from modelseal.contract import Reason
+from modelseal.contract import FIELD_MANAGER, Reason
 from modelseal.errors import shown
 from modelseal_operator.cluster import Cluster, Conflict, Refused
 from modelseal_operator.compare import contains
@@ -61,12 +61,30 @@ class Applier:
         if contains(live, child):
             return None
         try:
+            await self._own(kind, place)
             answer = await self._cluster.apply(kind, child, text_at(live, "metadata", "uid"))
         except Conflict:
             self._store.drop(place)  # it is another object by now; the next try sees it
             raise
         self._store.put(kind.name, answer)
         return None
+
+    async def _own(self, kind: Kind, place: Place) -> None:
+        """Own by apply what we own by having created it, or apply would never remove a field."""
+        live = await self._cluster.get(kind, place.namespace, place.name)
+        managers = objects_at(live, "metadata", "managedFields")
+        owned = owned_by_apply(managers)
+        if live is not None and owned != managers:
+            await self._cluster.own(kind, live, owned)
+
+
+def owned_by_apply(managers: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return managedFields in which nothing is ours by another way than by apply."""
+    ours = [m for m in managers if m.get("manager") == FIELD_MANAGER and not m.get("subresource")]
+    applied = [m for m in ours if m.get("operation") == "Apply"]
+    updated = [m for m in ours if m.get("operation") == "Update"]
+    kept = [dict(m) for m in managers if m not in updated]
+    return kept + [{**m, "operation": "Apply"} for m in updated if not applied]
 
 
 def controlled_by(live: Mapping[str, object], uid: str) -> bool:

@@ -132,8 +132,9 @@ def _placement(raw: Mapping[str, object]) -> Iterator[Finding]:
 def _containers(raw: Mapping[str, object], now: datetime) -> Iterator[Finding]:
     for field in ("initContainerStatuses", "containerStatuses"):
         for status in objects_at(raw, "status", field):
-            yield from _waiting(status)
-            yield from _ended(status, now)
+            ended = list(_ended(status, now))
+            # that it keeps ending says less than why it ended
+            yield from ended or _waiting(status)
 
 
 def _waiting(status: Mapping[str, object]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ WRITE_SECONDS: Final = 5.0
 PAGE: Final = 500
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
+_JSON: Final = "application/json-patch+json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -107,6 +108,17 @@ class Cluster:
             content_type=_APPLY,
         )
 
+    async def own(self, kind: Kind, live: Mapping[str, Any], managers: list[Json]) -> Json:
+        """Write who manages which fields of exactly the version that was read."""
+        metadata = live["metadata"]
+        version = metadata["resourceVersion"]
+        change = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": managers},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        ]
+        path = kind.path(metadata["namespace"], metadata["name"])
+        return await self._send("PATCH", path, f"own {kind.name}", body=change, content_type=_JSON)
+
     async def merge(self, kind: Kind, raw: Mapping[str, Any], change: Json, sub: str = "") -> Json:
         """Merge-patch the object that was seen; Conflict if it is another by now."""
         metadata = raw["metadata"]
@@ -177,7 +189,7 @@ class Cluster:
         what: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Json | None = None,
+        body: Json | list[Json] | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Json:
