@@ -98,3 +98,9 @@ def tenant(new_tenant: Callable[..., Tenant]) -> Tenant:
 def audit(plane: ControlPlane) -> Audit:
     """Return the audit log from now on."""
     return Audit(plane.audit_log)
+
+
+@pytest.fixture
+def plane_audit(plane: ControlPlane) -> Callable[[], Audit]:
+    """Return what opens the audit log from the moment of the call on."""
+    return lambda: Audit(plane.audit_log)

@@ -8,19 +8,25 @@ from typing import Any, Final
 
 READS: Final = frozenset({"get", "list", "watch"})
 
+CREDENTIAL: Final = "authentication.kubernetes.io/credential-id"
+DECISION: Final = "authorization.k8s.io/decision"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One request and its answer."""
 
     user: str
-    agent: str
+    credential: str
+    """Which token it came with; every replica of the tests has a token of its own."""
     verb: str
     group: str
     resource: str
     namespace: str
     name: str
     code: int
+    forbidden: bool
+    """Whether RBAC refused it."""
     time: str
     """When the API server had it, in UTC with microseconds: the order of texts is that of times."""
 
@@ -64,12 +70,13 @@ def _parsed(lines: list[bytes]) -> Iterator[Request]:
         sub = f"/{place['subresource']}" if "subresource" in place else ""
         yield Request(
             user=raw["user"]["username"],
-            agent=raw.get("userAgent", ""),
+            credential=raw["user"].get("extra", {}).get(CREDENTIAL, [""])[0],
             verb=raw["verb"],
             group=place.get("apiGroup", ""),
             resource=place["resource"] + sub,
             namespace=place.get("namespace", ""),
             name=place.get("name", ""),
             code=raw.get("responseStatus", {}).get("code", 0),
+            forbidden=raw.get("annotations", {}).get(DECISION) == "forbid",
             time=raw["requestReceivedTimestamp"],
         )

@@ -99,6 +99,18 @@ class ControlPlane:
         (self.folder / "tokens.csv").write_text("".join(tokens), encoding="utf-8")
         self._run("etcd", _etcd(self))
         self.start_api_server()
+        self._start_controllers()
+
+    def recover(self) -> None:
+        """Start the API server again, and the controllers, which else wait for long to try."""
+        self.start_api_server()
+        for name in ("kube-controller-manager", "kube-scheduler", "kwok"):
+            process = self.processes.pop(name)
+            process.kill()
+            process.wait()
+        self._start_controllers()
+
+    def _start_controllers(self) -> None:
         configs = {role: str(self.kubeconfig(role, token)) for role, token in self.tokens.items()}
         self._run("kube-controller-manager", _controllers(self, configs["controllers"]))
         self._run("kube-scheduler", _scheduler(self, configs["scheduler"]))

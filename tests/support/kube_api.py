@@ -143,10 +143,15 @@ class KubeApi:
                 raise
 
     def edit(self, kind: str, name: str, namespace: str, change: Callable[[Json], None]) -> Json:
-        """Read, change and replace an object, as `kubectl edit` does."""
-        raw = self.get(kind, name, namespace)
-        change(raw)
-        return self.call("PUT", ALL[kind].path(namespace, name), raw)
+        """Read, change and replace an object, again if somebody else was faster."""
+        while True:
+            raw = self.get(kind, name, namespace)
+            change(raw)
+            try:
+                return self.call("PUT", ALL[kind].path(namespace, name), raw)
+            except ApiRefused as error:
+                if error.status != 409:
+                    raise
 
 
 def _sentence(data: bytes) -> str:

@@ -1,13 +1,16 @@
 """The operator as a process with a service account's rights, against a real control plane."""
 
+import base64
 import contextlib
 import itertools
+import json
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import urllib3
@@ -27,7 +30,9 @@ class OperatorProcess:
         self.identity: Final = f"replica-{next(_names)}"
         self.log: Final = plane.folder / f"{self.identity}.log"
         (self.port,) = free_ports(1)
-        kubeconfig = plane.kubeconfig(self.identity, service_account_token(plane))
+        token = service_account_token(plane)
+        self.credential: Final = f"JTI={_claims(token)['jti']}"
+        kubeconfig = plane.kubeconfig(self.identity, token)
         told = {
             **installation.settings(),
             "NAMESPACE": installation.NAMESPACE,
@@ -71,9 +76,21 @@ class OperatorProcess:
 
     def metric(self, name: str) -> float:
         """Return the sum of a metric over its labels."""
+        return self._sum(rf"{name}(?:{{[^}}]*}})?")
+
+    def _sum(self, pattern: str) -> float:
         answer = urllib3.request("GET", f"http://127.0.0.1:{self.port}/metrics", timeout=5)
-        lines = answer.data.decode().splitlines()
-        return sum(float(x.rsplit(" ", 1)[1]) for x in lines if re.match(rf"{name}[ {{]", x))
+        found = re.findall(rf"^{pattern} (\S+)$", answer.data.decode(), re.MULTILINE)
+        return sum(float(each) for each in found)
+
+    def ready_models(self) -> int:
+        """Return how many models it knows to be ready."""
+        return int(self._sum(r'modelseal_operator_models{ready="True",[^}]*}'))
+
+    def peak_memory(self) -> int:
+        """Return the most memory that it has had, in KiB."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return int(re.findall(r"VmHWM:\s+([0-9]+) kB", text)[0])
 
     def settle(self) -> None:
         """Wait until nothing has been due for half a second."""
@@ -109,6 +126,12 @@ def operating(plane: ControlPlane, **settings: str) -> Iterator[OperatorProcess]
     finally:
         if operator.alive:
             operator.kill()
+
+
+def _claims(token: str) -> Json:
+    body = token.split(".")[1]
+    found: Json = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return found
 
 
 def service_account_token(plane: ControlPlane) -> str:

@@ -160,7 +160,7 @@ class Election:
             nonlocal task
             task = asyncio.ensure_future(_all(work))
             running.set()
-            await task
+            await asyncio.wait({task})  # what it raises is raised below, and only once
 
         async def stopped() -> None:
             self._lost = True

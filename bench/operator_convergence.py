@@ -1,0 +1,182 @@
+"""How long the operator takes to converge on many models, what it needs, and what it writes idle.
+
+A real control plane of processes, with KWOK for nodes and pods. The models are there before the
+operator starts, so the time is the operator's and not the client's.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from bench.findings import Effort, Findings, Row
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from support import installation
+from support.audit import Audit
+from support.control_plane import ControlPlane, running
+from support.kube_api import KubeApi
+from support.operator_objects import merged
+from support.operator_process import OperatorProcess
+from support.tenant import Tenant, example
+
+TITLE = "Operator: convergence on many models"
+SIZES = (100, 1000)
+CHILDREN = 5
+"""ConfigMap, NetworkPolicy, two Services and Deployment of each model."""
+IDLE_SECONDS = 30.0
+PATIENCE = 600.0
+Json = dict[str, Any]
+
+
+def measure(effort: Effort) -> Findings:
+    """Measure each size once: a round takes minutes, and nothing is compared."""
+    del effort
+    rows: list[Row] = []
+    for size in SIZES:
+        rows += _rows(size, measure_size(size))
+    return Findings(
+        rows=rows,
+        notes=[
+            f"A model has {CHILDREN} children and one pod. *Applied* is from the operator's start "
+            "until every model has its Deployment and a status of its generation; *ready* until "
+            "every model says Ready, which waits for the controller manager, the scheduler and "
+            "KWOK on the same processors. The API server, etcd and all of these share the "
+            "machine with the operator. Writes are counted in the audit log.",
+        ],
+    )
+
+
+def measure_size(size: int) -> dict[str, float]:
+    """Return seconds to converge, memory in MiB and writes for this many models."""
+    with tempfile.TemporaryDirectory() as name, running(Path(name), qps=2000) as plane:
+        api = plane.api()
+        try:
+            namespace = _fill(api, size)
+            return _measured(plane, api, namespace, size)
+        finally:
+            api.close()
+
+
+def _measured(plane: ControlPlane, api: KubeApi, namespace: str, size: int) -> dict[str, float]:
+    audit = Audit(plane.audit_log)
+    started = time.monotonic()
+    operator = OperatorProcess(plane)
+    try:
+        applied = _until(operator, lambda: _applied(api, namespace) == size) - started
+        ready = _until(operator, lambda: operator.ready_models() == size) - started
+        writes = len(audit.writes())
+        settled = Audit(plane.audit_log)
+        time.sleep(IDLE_SECONDS)
+        return {
+            "applied": applied,
+            "ready": ready,
+            "memory": operator.peak_memory() / 1024,
+            "writes": writes / size,
+            "idle": float(len(settled.writes())),
+        }
+    finally:
+        operator.stop()
+
+
+def _fill(api: KubeApi, size: int) -> str:
+    for number in range(1 + size // 200):
+        resources = {"cpu": "1000", "memory": "4Ti", "pods": "400"}
+        node = {"metadata": {"name": f"node-{number}"}, "status": {"allocatable": resources}}
+        api.create({"apiVersion": "v1", "kind": "Node", **node})
+    for raw in installation.objects("admissionPolicies.enabled=true"):
+        api.apply(raw, "installer")
+    _until_served(api)
+    tenant = Tenant(api, "bench")
+    tenant.provider()
+    base = example("filetype")
+
+    def create(number: int) -> None:
+        place = {"name": f"model-{number:05}", "namespace": tenant.namespace}
+        api.create(merged(base, {"metadata": place}))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(create, range(size)))
+    return tenant.namespace
+
+
+def _until_served(api: KubeApi) -> None:
+    end = time.monotonic() + 60
+    names = {"encryptedmodels", "keyproviders", "clusterkeyproviders"}
+    while time.monotonic() < end:
+        found = api.call("GET", "/apis/modelseal.dev/v1alpha1") if _grouped(api) else {}
+        if names <= {each["name"] for each in found.get("resources", [])}:
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the CRDs were never served")
+
+
+def _grouped(api: KubeApi) -> bool:
+    groups = api.call("GET", "/apis")["groups"]
+    return any(group["name"] == "modelseal.dev" for group in groups)
+
+
+def _applied(api: KubeApi, namespace: str) -> int:
+    models = api.list("EncryptedModel", namespace)
+    return sum(
+        raw.get("status", {}).get("observedGeneration") == raw["metadata"]["generation"]
+        for raw in models
+    )
+
+
+def _until(operator: OperatorProcess, check: Callable[[], bool]) -> float:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert operator.alive, operator.text[-2000:]
+        if check():
+            return time.monotonic()
+        time.sleep(0.5)
+    raise TimeoutError(f"not converged: {operator.text[-2000:]}")
+
+
+def _rows(size: int, found: dict[str, float]) -> list[Row]:
+    def row(question: str, unit: str, key: str, target: str, limit: str) -> Row:
+        return Row(
+            question=f"{size:,} models: {question}",
+            unit=unit,
+            values={"operator": [found[key]]},
+            ours="operator",
+            baseline=None,
+            target=target,
+            limit=limit,
+        )
+
+    seconds = {1000: "< 40", 5000: "< 240"}.get(size, "none")
+    return [
+        row("children applied and status written", "s", "applied", seconds, "one Python process"),
+        row("every model ready", "s", "ready", "none", "controllers and scheduler beside it"),
+        row(
+            "peak memory of the operator",
+            "MiB",
+            "memory",
+            "< 150" if size <= 1000 else "none",
+            "objects are kept as compact JSON",
+        ),
+        row("writes for each model", "writes", "writes", "none", "children, statuses and Events"),
+        row(
+            f"writes in {IDLE_SECONDS:g} s of rest, without the Lease",
+            "writes",
+            "idle",
+            "0",
+            "a pass that changes nothing writes nothing",
+        ),
+    ]
+
+
+def main() -> None:
+    """Print what one size gives: `python -m bench.operator_convergence 1000`."""
+    for size in [int(word) for word in sys.argv[1:]] or list(SIZES):
+        print(size, measure_size(size))
+
+
+if __name__ == "__main__":
+    main()
