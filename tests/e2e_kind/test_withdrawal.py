@@ -1,5 +1,7 @@
 """The right to a model: taken away it is unloaded, given back it is served again."""
 
+from typing import Any
+
 import pytest
 
 from modelseal.contract import Reason
@@ -15,12 +17,16 @@ SEEN = 25
 """What the watcher of this test may add: probes, the operator's round, a slow machine."""
 
 
-@pytest.fixture
-def served(place: Place) -> Place:
-    place.provide()
+def serve(place: Place, **provider: Any) -> None:
+    place.provide(**provider)
     place.put(place.seal(), "filetype/1")
     place.apply()
     place.until_ready()
+
+
+@pytest.fixture
+def served(place: Place) -> Place:
+    serve(place)
     return place
 
 
@@ -55,21 +61,19 @@ def test_a_key_service_that_is_down_at_the_start_delays_the_model_and_no_more(
 
 
 def test_a_key_service_that_goes_down_later_ends_the_model_only_after_max_stale(
-    served: Place,
+    place: Place,
 ) -> None:
-    served.provide(lease={"intervalSeconds": 5, "maxStaleSeconds": 45})
-    served.kube.run("delete", "pod", served.pod())
-    served.until_ready()
-    served.bao.seal()
+    serve(place, lease={"intervalSeconds": 5, "maxStaleSeconds": 40})
+    place.bao.seal()
     try:
-        served.kube.until("the status says that the key service is away", lambda: away(served))
-        assert answers_right(served)
-        served.until_reason(Reason.LEASE_STALE)
-        assert served.never_served()
+        place.kube.until("the status says that the key service is away", lambda: away(place))
+        assert answers_right(place)
+        place.until_reason(Reason.LEASE_STALE)
+        assert place.never_served()
     finally:
-        served.bao.unseal()
-    served.until_ready()
-    assert answers_right(served)
+        place.bao.unseal()
+    place.until_ready()
+    assert answers_right(place)
 
 
 def away(place: Place) -> bool:
