@@ -459,6 +459,37 @@ def test_a_pod_that_only_wears_the_labels_is_neither_counted_nor_asked(tmp_path:
     play(tmp_path, scenario)
 
 
+def test_a_lease_in_doubt_makes_models_wait_and_none_of_them_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubt, asked = True, 0
+    real = Election.leads
+
+    def leads(election: Election) -> bool:
+        nonlocal asked
+        asked += doubt
+        held: bool = real.__get__(election)
+        return held and not doubt
+
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        nonlocal doubt
+        doubt = False
+        async with running(api, folder) as replica:
+            await until(lambda: replica.operator.leads, "it leads")
+            doubt = True
+            await api.put("KeyProvider", fresh_provider())
+            await api.put("EncryptedModel", fresh_model())
+            await until(lambda: asked > 8, "the workers look at the lease")
+            assert api.writes == []
+            doubt = False
+            await settled(api, replica)
+            retries = replica.operator.metrics.reconciles.labels("retry")
+            assert retries._value.get() == 0
+
+    monkeypatch.setattr(Election, "leads", property(leads))
+    play(tmp_path, scenario)
+
+
 def test_a_leader_that_cannot_renew_stops_writing_before_its_lease_ends(tmp_path: Path) -> None:
     async def scenario(api: FakeApi, folder: Path) -> None:
         clock = {"now": 1000.0}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from modelseal.contract import API_VERSION, GROUP
-from modelseal_operator.cluster import Cluster, ClusterError, Election, connect
+from modelseal_operator.cluster import Cluster, ClusterError, Election, NotLeading, connect
 from modelseal_operator.cluster.client import Bucket
 from modelseal_operator.foreign import Report
 from modelseal_operator.handlers import watch
@@ -46,6 +46,8 @@ CRD_POLL: Final = 2.0
 STUCK: Final = 300.0
 """Seconds that the oldest key may wait, or the event loop may be silent, before liveness fails."""
 RATE: Final = 200.0
+DOUBT: Final = 0.5
+"""Seconds between looks at a lease that was not renewed in time."""
 _CHAIN: Final = (POD, REPLICA_SET, KINDS["Deployment"])
 _OURS: Final = frozenset({MODEL.plural, PROVIDER.plural, CLUSTER_PROVIDER.plural})
 
@@ -68,7 +70,7 @@ class Operator:
         self._take_signals: Final = take_signals
         self._settings: Final = settings
         self._clock: Final = clock
-        self._metrics: Final = Metrics()
+        self.metrics: Final = Metrics()
         self._store: Final = Store()
         self._queue: Final[KeyedQueue[Key]] = KeyedQueue(clock)
         self._waves: Final = Waves(settings.concurrency)
@@ -78,7 +80,7 @@ class Operator:
                 api,
                 Bucket(RATE, clock),
                 may_write=lambda: True,
-                count=self._metrics.count_request,
+                count=self.metrics.count_request,
             ),
             name=settings.lease_name,
             namespace=settings.namespace,
@@ -89,7 +91,7 @@ class Operator:
             api,
             Bucket(RATE, clock),
             may_write=lambda: self._election.leads,
-            count=self._metrics.count_request,
+            count=self.metrics.count_request,
         )
         self._kinds: Final = self._watched()
         told: dict[str, Report] = {}
@@ -99,7 +101,7 @@ class Operator:
             by_uid=told,
             place=agent_place,
             changed=self._queue.add,
-            metrics=self._metrics,
+            metrics=self.metrics,
             interval=settings.report_interval,
             clock=clock,
         )
@@ -112,7 +114,7 @@ class Operator:
             clock=clock,
         )
         self.health: Final = HealthServer(
-            alive=self.wrong, ready=self.unready, metrics=self._metrics, gauge=self._measure
+            alive=self.wrong, ready=self.unready, metrics=self.metrics, gauge=self._measure
         )
         self._established = False
         self._leading = False
@@ -155,7 +157,7 @@ class Operator:
             cluster=self._cluster,
             settings=self._settings,
             waves=self._waves,
-            metrics=self._metrics,
+            metrics=self.metrics,
             reports=told,
             wake=self._queue.add,
         )
@@ -191,23 +193,31 @@ class Operator:
         while True:
             key = await self._queue.get()
             try:
+                await self._may_write()
                 await self._one(key)
             finally:
                 self._queue.done(key)
 
+    async def _may_write(self) -> None:
+        """Wait while the lease is in doubt: it is renewed soon, or this replica ends."""
+        while not self._election.leads:
+            await asyncio.sleep(DOUBT)
+
     async def _one(self, key: Key) -> None:
         try:
             again = await self._reconciler.reconcile(key)
+        except NotLeading:
+            self._queue.add(key, DOUBT)  # no failure of the model's, so no growing delay
         except ClusterError as error:
-            self._metrics.reconciles.labels("retry").inc()
+            self.metrics.reconciles.labels("retry").inc()
             delay = self._queue.retry(key, error.retry_after)
             LOGGER.info("%s/%s: %s; again in %.1f s", key.namespace, key.name, error, delay)
         except Exception:  # one resource must never stop the others
-            self._metrics.reconciles.labels("failure").inc()
+            self.metrics.reconciles.labels("failure").inc()
             LOGGER.exception("%s/%s: the pass failed", key.namespace, key.name)
             self._queue.retry(key)
         else:
-            self._metrics.reconciles.labels("done").inc()
+            self.metrics.reconciles.labels("done").inc()
             self._queue.forget(key)
             if again is not None:
                 self._queue.add(key, again)
@@ -243,7 +253,7 @@ class Operator:
             before = self._clock()
             await asyncio.sleep(1.0)
             self._beat = self._clock()
-            self._metrics.lag.set(max(self._beat - before - 1.0, 0.0))
+            self.metrics.lag.set(max(self._beat - before - 1.0, 0.0))
 
     async def _established_crds(self) -> None:
         """Wait for our kinds: kopf would idle for ever on kinds that are not there."""
@@ -279,17 +289,17 @@ class Operator:
         return None if self._established else "the CRDs are not established"
 
     def _measure(self) -> None:
-        self._metrics.depth.set(len(self._queue))
-        self._metrics.age.set(self._queue.age)
-        self._metrics.leader.set(self._election.leads)
+        self.metrics.depth.set(len(self._queue))
+        self.metrics.age.set(self._queue.age)
+        self.metrics.leader.set(self._election.leads)
         found: Counter[tuple[str, str]] = Counter()
         for key in self._store.models():
             raw = self._store.get(Place(MODEL.name, key.namespace, key.name)) or {}
             condition = ready_condition(raw.get("status") or {})
             found[text_at(condition, "status") or "Unknown", text_at(condition, "reason")] += 1
-        self._metrics.models.clear()
+        self.metrics.models.clear()
         for labels, count in found.items():
-            self._metrics.models.labels(*labels).set(count)
+            self.metrics.models.labels(*labels).set(count)
 
     async def _together(self, *parts: Coroutine[Any, Any, None]) -> None:
         """Run parts until the first ends, then end the others."""

@@ -16,7 +16,13 @@ from kubernetes.aio.client.configuration import Configuration
 
 from modelseal.contract import FIELD_MANAGER
 from modelseal.errors import SettingsError
-from modelseal_operator.cluster.errors import ClusterError, Missing, Unreachable, error_of
+from modelseal_operator.cluster.errors import (
+    ClusterError,
+    Missing,
+    NotLeading,
+    Unreachable,
+    error_of,
+)
 from modelseal_operator.kinds import Kind
 
 Json = dict[str, Any]
@@ -195,7 +201,7 @@ class Cluster:
     ) -> Json:
         await self._bucket.take()
         if method != "GET" and not self._may_write():
-            raise Unreachable(f"failed to {what}: this replica is not the leader")
+            raise NotLeading(f"failed to {what}: this replica is not the leader")
         bound = READ_SECONDS if method == "GET" else WRITE_SECONDS
         headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
         request = await self._api.param_serialize(

@@ -22,6 +22,10 @@ class Unreachable(ClusterError):
     """No usable answer: a time-out, a broken connection, a 5xx."""
 
 
+class NotLeading(Unreachable):
+    """Not sent, because the lease could be another replica's by now."""
+
+
 class Throttled(ClusterError):
     """The server asks to come back later (429)."""
 
