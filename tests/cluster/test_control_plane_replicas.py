@@ -83,7 +83,8 @@ def test_a_restart_writes_nothing_but_the_lease(
             lambda: after.metric("modelseal_operator_reconciles_total") >= 3, "all are looked at"
         )
         after.settle()
-        assert audit.writes() == []
+        # models of other tests may still be going away with their namespaces
+        assert [each for each in audit.writes() if each.namespace == tenant.namespace] == []
         leases = [each for each in audit.requests() if each.write and each.resource == "leases"]
         assert leases
 
