@@ -10,39 +10,32 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
+Watched = contextlib.AbstractContextManager[Callable[[int], None]]
 
-@contextlib.contextmanager
-def in_bytes(title: str, total: int) -> Iterator[Callable[[int], None]]:
+
+def in_bytes(title: str, total: int) -> Watched:
     """Show a bar while the block runs; yields what to call with each further count of bytes."""
-    console = Console(file=sys.stderr)
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+    return _bar(title, total, DownloadColumn(), TransferSpeedColumn())
+
+
+def in_steps(title: str, total: int) -> Watched:
+    """Show a bar while the block runs; yields what to call with each further count of steps."""
+    return _bar(title, total, MofNCompleteColumn())
 
 
 @contextlib.contextmanager
-def in_steps(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs; yields what to call with each further count of steps."""
+def _bar(title: str, total: int, *columns: ProgressColumn) -> Iterator[Callable[[int], None]]:
     console = Console(file=sys.stderr)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        *columns,
         TimeRemainingColumn(),
         console=console,
         transient=True,
