@@ -19,8 +19,9 @@ from modelseal.contract import Env
 from modelseal.engine import DTYPES, LoadedModel
 from modelseal.handover import Loaded
 from support import models, real_models
-from support.environments import environment, run_client, unavailable
+from support.environments import environment, run_client
 from support.protocol_runtime import Runtime, joined
+from support.requirements import unavailable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.clients]
 Arrays = dict[str, models.Array]

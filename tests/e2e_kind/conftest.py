@@ -16,6 +16,7 @@ from support.kind import Cluster
 from support.kind_openbao import ClusterKeyService
 from support.kind_operator import install
 from support.kind_place import Place, kept_logs
+from support.requirements import unavailable
 
 _LOGS = Path(tempfile.gettempdir()) / "modelseal-e2e"
 _numbers = itertools.count(1)
@@ -26,10 +27,8 @@ _FAILED = pytest.StashKey[bool]()
 def cluster() -> Iterator[Cluster]:
     """Start a cluster, or say in one line what it lacks."""
     lacking = kind.missing()
-    if lacking and os.environ.get("MODELSEAL_TEST_REQUIRE") == "all":
-        pytest.fail(lacking)
     if lacking:
-        pytest.skip(lacking)
+        unavailable(lacking)
     with kind.running(f"modelseal-e2e-{os.getpid()}") as found:
         yield found
 

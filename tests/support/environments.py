@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import pytest
+from support.requirements import unavailable
 
 CLIENTS = Path(__file__).resolve().parents[1] / "clients"
 READY = ".ready"
@@ -66,13 +66,6 @@ def run_client(name: str, script: str, *arguments: str, seconds: float = 240) ->
     )
     assert done.returncode == 0, f"{script} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def unavailable(why: str) -> NoReturn:
-    """Skip the test, or fail it where nothing may be skipped."""
-    if os.environ.get("MODELSEAL_TEST_REQUIRE") == "all":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 def _build(folder: Path, listed: Path, *, alone: bool) -> None:
