@@ -1,9 +1,10 @@
 """The operator's loop, watches and all, against an API server in memory that has faults."""
 
 import asyncio
+import contextlib
 import copy
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,22 @@ def test_a_delete_that_no_watch_announced_is_found_by_the_list_check(tmp_path: P
     play(tmp_path, scenario)
 
 
+@contextlib.asynccontextmanager
+async def agents(
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+) -> AsyncIterator[int]:
+    """Serve reports as agents do; the port is given."""
+    app = web.Application()
+    app.router.add_get("/report", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
 def test_an_agents_report_becomes_the_status_within_seconds(tmp_path: Path) -> None:
     told = {"stage": Stage.UNWRAP.title, "reason": Reason.KEY_ACCESS_DENIED.value}
 
@@ -284,24 +301,64 @@ def test_an_agents_report_becomes_the_status_within_seconds(tmp_path: Path) -> N
         return web.Response(body=json.dumps(told).encode())
 
     async def scenario(api: FakeApi, folder: Path) -> None:
-        app = web.Application()
-        app.router.add_get("/report", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port_of_agents = int(runner.addresses[0][1])
-        try:
-            await api.put("KeyProvider", fresh_provider())
-            await api.put("EncryptedModel", fresh_model())
-            async with running(api, folder, port_of_agents, report_interval=0.2) as replica:
-                await settled(api, replica)
-                await deliver(api, ready=False)
-                await until(lambda: reason(api)[1] == "KeyAccessDenied", "the denial is shown")
-                assert reason(api, "KeyAvailable") == ("False", "KeyAccessDenied")
-                told["reason"] = Reason.STARTING.value
-                await until(lambda: reason(api)[1] == "Progressing", "the denial is over")
-        finally:
-            await runner.cleanup()
+        await api.put("KeyProvider", fresh_provider())
+        await api.put("EncryptedModel", fresh_model())
+        async with (
+            agents(answer) as port,
+            running(api, folder, port, report_interval=0.2) as replica,
+        ):
+            await settled(api, replica)
+            await deliver(api, ready=False)
+            await until(lambda: reason(api)[1] == "KeyAccessDenied", "the denial is shown")
+            assert reason(api, "KeyAvailable") == ("False", "KeyAccessDenied")
+            told["reason"] = Reason.STARTING.value
+            await until(lambda: reason(api)[1] == "Progressing", "the denial is over")
+
+    play(tmp_path, scenario)
+
+
+def test_a_model_that_stops_being_ready_says_why_in_its_first_status(tmp_path: Path) -> None:
+    told = {"stage": Stage.LEASE.title, "reason": Reason.SERVING.value}
+
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(0.3)  # an agent is not asked and has answered in the same moment
+        return web.Response(body=json.dumps(told).encode())
+
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        await api.put("KeyProvider", fresh_provider())
+        await api.put("EncryptedModel", fresh_model())
+        async with agents(answer) as port, running(api, folder, port) as replica:
+            await settled(api, replica)
+            await deliver(api)
+            await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
+            await until(lambda: reason(api, "KeyAvailable")[0] == "True", "the agent was heard")
+            told.update(stage=Stage.UNWRAP.title, reason=Reason.KEY_ACCESS_DENIED.value)
+            await deliver(api, ready=False)
+            await until(lambda: reason(api)[0] == "False", "the model is not ready")
+            assert reason(api)[1] == "KeyAccessDenied"
+
+    play(tmp_path, scenario)
+
+
+def test_a_model_whose_agent_is_gone_is_not_called_ready_for_long(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.sleep(30)
+        return web.Response()
+
+    async def scenario(api: FakeApi, folder: Path) -> None:
+        await api.put("KeyProvider", fresh_provider())
+        await api.put("EncryptedModel", fresh_model())
+        async with agents(answer) as port, running(api, folder, port) as replica:
+            await settled(api, replica)
+            await deliver(api)
+            await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
+            asked.clear()
+            await deliver(api, ready=False)
+            await until(asked.is_set, "the agent is asked")
+            await until(lambda: reason(api)[0] == "False", "the model is not ready")
 
     play(tmp_path, scenario)
 

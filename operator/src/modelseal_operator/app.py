@@ -30,6 +30,7 @@ from modelseal_operator.kinds import (
     Kind,
 )
 from modelseal_operator.metrics import Metrics
+from modelseal_operator.pods import is_ready
 from modelseal_operator.queue import KeyedQueue
 from modelseal_operator.reconcile import Reconciler
 from modelseal_operator.reports import Place as AgentPlace
@@ -38,7 +39,7 @@ from modelseal_operator.resync import DeadWatch, Resync
 from modelseal_operator.serve import HealthServer
 from modelseal_operator.settings import Settings
 from modelseal_operator.status import ready_condition
-from modelseal_operator.store import Key, Place, Store
+from modelseal_operator.store import Key, Place, Store, place_of
 from modelseal_operator.waves import Waves
 
 LOGGER: Final = logging.getLogger(__name__)
@@ -182,7 +183,7 @@ class Operator:
         """Let nothing roll in waves before every model has been seen once, then ask agents."""
         for key in self._store.models():
             self._queue.add(key)
-            self._reports.ask(key)
+            self._reports.ask_first(key)
         while not self._queue.idle:
             await asyncio.sleep(0.2)
         for key in self._waves.open():
@@ -194,7 +195,11 @@ class Operator:
             key = await self._queue.get()
             try:
                 await self._may_write()
-                await self._one(key)
+                # the reason that was there before is better than one without the agents' word
+                if wait := self._reports.awaited(key):
+                    self._queue.add(key, wait)
+                else:
+                    await self._one(key)
             finally:
                 self._queue.done(key)
 
@@ -223,18 +228,27 @@ class Operator:
                 self._queue.add(key, again)
 
     def _deliver(self, kind: Kind, event: str | None, raw: dict[str, Any]) -> None:
+        stopped = False
         if event == "DELETED":
             keys = self._store.remove(kind.name, raw)
         else:
             before = self._store.offered() if kind is NODE else None
+            stopped = kind is POD and self._stopped(raw)
             keys = self._store.put(kind.name, raw)
             if kind is NODE and self._store.offered() != before:
                 keys = set(self._store.models())
         for key in keys if self._leading else ():  # a standby only watches
             self._queue.add(key)
+            if stopped:
+                self._reports.ask_first(key)
             # whichever of the chain of controllers arrives last makes a pod worth asking
-            if kind in _CHAIN:
+            elif kind in _CHAIN:
                 self._reports.ask(key)
+
+    def _stopped(self, raw: dict[str, Any]) -> bool:
+        """Tell whether a pod was ready and is not any more: its agent knows why."""
+        before = self._store.get(place_of(POD.name, raw))
+        return before is not None and is_ready(before) and not is_ready(raw)
 
     def _enqueue(self, key: Key) -> None:
         if self._leading:

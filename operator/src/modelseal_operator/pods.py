@@ -76,6 +76,11 @@ def worst_of(findings: list[Finding]) -> Finding:
     return min(findings, key=lambda finding: _RANK[finding.reason])
 
 
+def is_ready(raw: Mapping[str, object]) -> bool:
+    """Tell whether a pod serves."""
+    return text_at(condition_of(raw, "Ready"), "status") == "True"
+
+
 def is_ending(raw: Mapping[str, object]) -> bool:
     """Tell whether a pod is being deleted or has ended for good."""
     gone = dig(raw, "metadata", "deletionTimestamp") is not None
@@ -84,7 +89,7 @@ def is_ending(raw: Mapping[str, object]) -> bool:
 
 def examine(raw: Mapping[str, object], report: Report | None, now: datetime) -> Pod:
     """Return what a pod does."""
-    ready = text_at(condition_of(raw, "Ready"), "status") == "True"
+    ready = is_ready(raw)
     findings = [Finding(reason=Reason.SERVING if ready else Reason.STARTING)]
     if not ready:
         findings += [

@@ -14,8 +14,9 @@ import aiohttp
 
 from modelseal.contract import MAX_REPORT_BYTES, REPORT_PORT
 from modelseal_operator.foreign import Report, parse_report
-from modelseal_operator.jsonview import condition_of, dig, text_at
+from modelseal_operator.jsonview import dig, text_at
 from modelseal_operator.metrics import Metrics
+from modelseal_operator.pods import is_ready
 from modelseal_operator.queue import KeyedQueue
 from modelseal_operator.store import Key
 
@@ -23,6 +24,8 @@ Json = dict[str, Any]
 SECONDS: Final = 1.0
 SOON: Final = 3.0
 """Seconds between polls of a pod that is not ready: its agent moves on without the pod changing."""
+FIRST_WORD: Final = 1.5
+"""Longest seconds that a model's pass waits for what agents of pods that stopped serving say."""
 ASKERS: Final = 8
 Place = Callable[[Mapping[str, object]], str | None]
 """Tells where a pod's agent answers, as host and port."""
@@ -50,12 +53,23 @@ class Reports:
         self._queue: Final[KeyedQueue[Key]] = KeyedQueue(clock)
         self._told: dict[Key, dict[str, Report]] = {}
         self._rounds: dict[Key, int] = {}
+        self._awaited: dict[Key, float] = {}
+        self._clock: Final = clock
         self._by_uid: Final = by_uid
 
     def ask(self, key: Key) -> None:
         """Ask the pods of a model soon; called when one of them changes."""
         self._rounds.pop(key, None)
         self._queue.add(key)
+
+    def ask_first(self, key: Key) -> None:
+        """Ask at once, and have the model's pass wait a moment for the answer."""
+        self._awaited[key] = self._clock() + FIRST_WORD
+        self.ask(key)
+
+    def awaited(self, key: Key) -> float:
+        """Return the seconds for which a model's pass should still wait."""
+        return max(self._awaited.get(key, 0.0) - self._clock(), 0.0)
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -79,15 +93,18 @@ class Reports:
                 self._queue.done(key)
 
     async def _round(self, session: aiohttp.ClientSession, key: Key) -> None:
+        awaited = self._awaited.get(key)
         pods = {text_at(raw, "metadata", "uid"): raw for raw in self._pods_of(key)}
         addresses = {uid: self._place(raw) for uid, raw in pods.items()}
         wanted = {uid: address for uid, address in addresses.items() if address}
         answers = await asyncio.gather(*(self._ask(session, a) for a in wanted.values()))
         found = {uid: a for uid, a in zip(wanted, answers, strict=True) if a is not None}
         self._keep(key, found)
+        if awaited is not None and self._awaited.get(key) == awaited:
+            del self._awaited[key]
+            self._changed(key)
         if pods:
-            conditions = [condition_of(raw, "Ready") for raw in pods.values()]
-            ready = all(text_at(condition, "status") == "True" for condition in conditions)
+            ready = all(is_ready(raw) for raw in pods.values())
             wait = self._interval if ready else self._patience(key)
             self._queue.add(key, wait * random.uniform(0.8, 1.2))  # noqa: S311 (jitter, no secret)
 
