@@ -67,8 +67,10 @@ def _measured(plane: ControlPlane, api: KubeApi, namespace: str, size: int) -> d
     started = time.monotonic()
     operator = OperatorProcess(plane)
     try:
-        applied = _until(operator, lambda: _applied(api, namespace) == size) - started
+        operator.wait_for_lead()
+        applied = _until(operator, lambda: operator.told_models() == size) - started
         ready = _until(operator, lambda: operator.ready_models() == size) - started
+        assert _applied(api, namespace) == size
         writes = len(audit.writes())
         settled = Audit(plane.audit_log)
         time.sleep(IDLE_SECONDS)
@@ -134,7 +136,7 @@ def _until(operator: OperatorProcess, check: Callable[[], bool]) -> float:
         assert operator.alive, operator.text[-2000:]
         if check():
             return time.monotonic()
-        time.sleep(0.5)
+        time.sleep(0.2)
     raise TimeoutError(f"not converged: {operator.text[-2000:]}")
 
 

@@ -83,6 +83,10 @@ class OperatorProcess:
         found = re.findall(rf"^{pattern} (\S+)$", answer.data.decode(), re.MULTILINE)
         return sum(float(each) for each in found)
 
+    def told_models(self) -> int:
+        """Return how many models it has written a status of."""
+        return int(self._sum(r'modelseal_operator_models{ready="[^"]*",reason="[^"]+"}'))
+
     def ready_models(self) -> int:
         """Return how many models it knows to be ready."""
         return int(self._sum(r'modelseal_operator_models{ready="True",[^}]*}'))

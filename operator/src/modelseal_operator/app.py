@@ -8,7 +8,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -17,7 +16,6 @@ from modelseal_operator.cluster import Cluster, ClusterError, Election, NotLeadi
 from modelseal_operator.cluster.client import Bucket
 from modelseal_operator.foreign import Report
 from modelseal_operator.handlers import watch
-from modelseal_operator.jsonview import text_at
 from modelseal_operator.kinds import (
     CLUSTER_PROVIDER,
     KINDS,
@@ -38,8 +36,7 @@ from modelseal_operator.reports import Reports, address_of
 from modelseal_operator.resync import DeadWatch, Resync
 from modelseal_operator.serve import HealthServer
 from modelseal_operator.settings import Settings
-from modelseal_operator.status import ready_condition
-from modelseal_operator.store import Key, Place, Store, place_of
+from modelseal_operator.store import Key, Store, place_of
 from modelseal_operator.waves import Waves
 
 LOGGER: Final = logging.getLogger(__name__)
@@ -306,14 +303,9 @@ class Operator:
         self.metrics.depth.set(len(self._queue))
         self.metrics.age.set(self._queue.age)
         self.metrics.leader.set(self._election.leads)
-        found: Counter[tuple[str, str]] = Counter()
-        for key in self._store.models():
-            raw = self._store.get(Place(MODEL.name, key.namespace, key.name)) or {}
-            condition = ready_condition(raw.get("status") or {})
-            found[text_at(condition, "status") or "Unknown", text_at(condition, "reason")] += 1
         self.metrics.models.clear()
-        for labels, count in found.items():
-            self.metrics.models.labels(*labels).set(count)
+        for standing, count in self._store.standings().items():
+            self.metrics.models.labels(standing.ready or "Unknown", standing.reason).set(count)
 
     async def _together(self, *parts: Coroutine[Any, Any, None]) -> None:
         """Run parts until the first ends, then end the others."""

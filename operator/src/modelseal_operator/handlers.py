@@ -73,9 +73,37 @@ def _configuration() -> kopf.OperatorSettings:
     found.networking.connect_timeout = 10
     # never written, because there are only event handlers; a name of our own all the same
     found.persistence.finalizer = "modelseal.dev/unused"
-    found.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="modelseal.dev")
-    found.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix="modelseal.dev")
+    found.persistence.progress_storage = _NoProgress()
+    found.persistence.diffbase_storage = _NoDifference()
     return found
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps nothing: an event handler is not tried again."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None: ...
+
+    def purge(self, **_: Any) -> None: ...
+
+    def touch(self, **_: Any) -> None: ...
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+class _NoDifference(kopf.DiffBaseStorage):
+    """Compares nothing: the copies of every object that comparing takes were most of our time."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None: ...
 
 
 def _login(settings: Settings) -> Callable[..., Awaitable[kopf.ConnectionInfo | None]]:

@@ -26,6 +26,7 @@ from modelseal_operator.waves import Waves
 Json = dict[str, Any]
 
 
+_CHAIN: Final = ("Deployment", REPLICA_SET.name, POD.name)
 OBSTACLE_SECONDS: Final = 60.0
 """When to try again what the API server or a stranger's object stood in the way of."""
 
@@ -79,37 +80,23 @@ class Reconciler:
     def pods_to_ask(self, key: Key) -> list[Json]:
         """Return the pods of a model that its own ReplicaSets control."""
         raw = self._store.get(Place(MODEL.name, key.namespace, key.name))
-        return self._pods(key, text_at(raw, "metadata", "uid")) if raw else []
+        members = self._store.members(key, *_CHAIN)
+        return _pods(members, text_at(raw, "metadata", "uid")) if raw else []
 
     def _facts(self, key: Key, raw: Json) -> Facts:
-        uid = text_at(raw, "metadata", "uid")
+        uid, members = text_at(raw, "metadata", "uid"), self._store.members(key)
         reference = dig(raw, "spec", "keyProviderRef")
         kind = text_at(reference, "kind") or "KeyProvider"
         namespace = key.namespace if kind == "KeyProvider" else ""
         return Facts(
             raw=raw,
             provider=self._store.get(Place(kind, namespace, text_at(reference, "name"))),
-            children=controlled(self._store.members(key), uid, API_VERSIONS.__contains__),
-            pods=self._pods(key, uid),
+            children=controlled(members, uid, API_VERSIONS.__contains__),
+            pods=_pods(members, uid),
             reports=self._reports,
             offered=self._store.offered() if self._settings.devices else None,
             now=self._now(),
         )
-
-    def _pods(self, key: Key, uid: str) -> list[Json]:
-        """Return the pods whose chain of controllers leads to the model, not just their labels."""
-        members = self._store.members(key)
-        deployments = {o["metadata"]["uid"] for o in controlled(members, uid, _is("Deployment"))}
-        sets = {
-            raw["metadata"]["uid"]
-            for place, raw in members.items()
-            if place.kind == REPLICA_SET.name and any(controlled_by(raw, u) for u in deployments)
-        }
-        return [
-            raw
-            for place, raw in members.items()
-            if place.kind == POD.name and any(controlled_by(raw, u) for u in sets)
-        ]
 
     def _turn(self, key: Key, plan: Plan) -> Plan:
         """Hold back a change that is not the model's own until it is its turn."""
@@ -156,6 +143,21 @@ class Reconciler:
             await self._cluster.create(EVENT, body)
         except (Conflict, Refused):
             return  # told before, or nobody may be told: the status says it all the same
+
+
+def _pods(members: Mapping[Place, Json], uid: str) -> list[Json]:
+    """Return the pods whose chain of controllers leads to the model, not just their labels."""
+    deployments = {o["metadata"]["uid"] for o in controlled(members, uid, _is("Deployment"))}
+    sets = {
+        raw["metadata"]["uid"]
+        for place, raw in members.items()
+        if place.kind == REPLICA_SET.name and any(controlled_by(raw, u) for u in deployments)
+    }
+    return [
+        raw
+        for place, raw in members.items()
+        if place.kind == POD.name and any(controlled_by(raw, u) for u in sets)
+    ]
 
 
 def _is(kind: str) -> Callable[[str], bool]:

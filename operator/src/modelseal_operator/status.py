@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from modelseal.contract import GRPC_PORT, REST_PORT, Condition
+from modelseal.contract import GRPC_PORT, REST_PORT
 from modelseal_operator.advice import message_of
 from modelseal_operator.children.common import Context, selector_labels
 from modelseal_operator.children.network import egress_limited
@@ -148,9 +148,3 @@ def counts(deployment: Mapping[str, object] | None) -> tuple[int, int]:
     updated = number_at(deployment, "status", "updatedReplicas")
     ready = number_at(deployment, "status", "availableReplicas")
     return wanted, min(updated, ready)
-
-
-def ready_condition(status: Mapping[str, object]) -> Mapping[str, object]:
-    """Return the Ready condition of a status, or an empty object."""
-    found = objects_at(status, "conditions")
-    return next((c for c in found if c.get("type") == Condition.READY.value), {})

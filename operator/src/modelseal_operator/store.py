@@ -6,14 +6,14 @@ write may be put here at once and a watch that lags does not undo it.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from modelseal.contract import LABEL_MODEL
-from modelseal_operator.jsonview import dig, text_at
-from modelseal_operator.kinds import MODEL, NODE, POD
+from modelseal.contract import LABEL_MODEL, Condition
+from modelseal_operator.jsonview import condition_of, dig, text_at
+from modelseal_operator.kinds import MODEL, NODE, POD, REPLICA_SET
 
 Json = dict[str, Any]
 _KEPT_OF_PODS: Final = ("name", "namespace", "uid", "labels", "ownerReferences", "resourceVersion")
@@ -34,6 +34,13 @@ class Place(NamedTuple):
     name: str
 
 
+class Standing(NamedTuple):
+    """What a model's status says: its Ready condition; empty texts where it says nothing."""
+
+    ready: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     version: int
@@ -49,6 +56,8 @@ class Store:
         self._member_of: dict[Place, Key] = {}
         self._users: defaultdict[Place, set[Key]] = defaultdict(set)
         self._uses: dict[Key, Place] = {}
+        self._offers: dict[Place, frozenset[str]] = {}
+        self._standings: dict[Key, Standing] = {}
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -62,7 +71,11 @@ class Store:
         body = json.dumps(_trimmed(kind, raw), separators=(",", ":")).encode()
         self._objects[place] = _Kept(version, body)
         if kind == MODEL.name:
-            self._use(Key(place.namespace, place.name), raw)
+            key = Key(place.namespace, place.name)
+            self._use(key, raw)
+            self._standings[key] = _standing(raw)
+        if kind == NODE.name:
+            self._offers[place] = _offered(raw)
         # whoever edits the label moves the object from one model to another, and concerns both
         before = self._leave(place)
         owner = member_of(kind, raw)
@@ -85,9 +98,12 @@ class Store:
             return set()
         concerned = self.concerned(place.kind, raw)
         self._objects.pop(place)
+        self._offers.pop(place, None)
         self._leave(place)
         if place.kind == MODEL.name:
-            self._unuse(Key(place.namespace, place.name))
+            key = Key(place.namespace, place.name)
+            self._unuse(key)
+            self._standings.pop(key, None)
         return concerned
 
     def get(self, place: Place) -> Json | None:
@@ -100,9 +116,9 @@ class Store:
         kept = self._objects.get(place)
         return kept.version if kept else 0
 
-    def members(self, key: Key, kind: str | None = None) -> dict[Place, Json]:
-        """Return the objects that carry a model's label."""
-        places = sorted(p for p in self._members.get(key, ()) if kind in (None, p.kind))
+    def members(self, key: Key, *kinds: str) -> dict[Place, Json]:
+        """Return the objects that carry a model's label, of all kinds or of some."""
+        places = sorted(p for p in self._members.get(key, ()) if not kinds or p.kind in kinds)
         return {place: json.loads(self._objects[place].body) for place in places}
 
     def places(self, kind: str) -> list[Place]:
@@ -111,7 +127,7 @@ class Store:
 
     def models(self) -> Iterator[Key]:
         """Yield the places of all models."""
-        yield from [Key(p.namespace, p.name) for p in self._objects if p.kind == MODEL.name]
+        yield from list(self._standings)
 
     def concerned(self, kind: str, raw: Mapping[str, object]) -> set[Key]:
         """Return the models that an object concerns."""
@@ -123,12 +139,11 @@ class Store:
 
     def offered(self) -> frozenset[str]:
         """Return the names of the resources that nodes have at least one of."""
-        return frozenset(
-            name
-            for place in self.places(NODE.name)
-            for name, amount in _allocatable(self.get(place) or {})
-            if amount != "0"
-        )
+        return frozenset().union(*self._offers.values())
+
+    def standings(self) -> Counter[Standing]:
+        """Return how many models stand how."""
+        return Counter(self._standings.values())
 
     def _leave(self, place: Place) -> set[Key]:
         owner = self._member_of.pop(place, None)
@@ -188,13 +203,17 @@ def _trimmed(kind: str, raw: Mapping[str, object]) -> Json:
             "spec": {"hostNetwork": dig(raw, "spec", "hostNetwork")},
             "status": raw.get("status"),
         }
-    if kind == NODE.name:
-        found = {"status": {"allocatable": dig(raw, "status", "allocatable")}}
-    if kind == "ReplicaSet":
+    if kind in (NODE.name, REPLICA_SET.name):
         found = {}
     return {**found, "metadata": kept}
 
 
-def _allocatable(raw: Mapping[str, object]) -> Iterable[tuple[str, object]]:
+def _standing(raw: Mapping[str, object]) -> Standing:
+    ready = condition_of(raw, Condition.READY.value)
+    return Standing(text_at(ready, "status"), text_at(ready, "reason"))
+
+
+def _offered(raw: Mapping[str, object]) -> frozenset[str]:
     found = dig(raw, "status", "allocatable")
-    return found.items() if isinstance(found, Mapping) else ()
+    amounts = found.items() if isinstance(found, Mapping) else ()
+    return frozenset(name for name, amount in amounts if amount != "0")
