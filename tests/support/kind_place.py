@@ -174,7 +174,7 @@ class Place:
     def put(self, sealed: Path, path: str) -> None:
         """Copy a folder to the volume, replacing what is there."""
         self.kube.run("wait", f"pod/{CARRIER}", "--for=condition=Ready", "--timeout=120s")
-        self._open_volume()
+        self.open_volume()
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as archive:
             archive.add(sealed, path, filter=_anybodys)
@@ -264,7 +264,7 @@ class Place:
         with self.kube.forward(f"service/{name}", 8080, 9000) as ports:
             yield ports[8080], ports[9000]
 
-    def _open_volume(self) -> None:
+    def open_volume(self) -> None:
         """Let everybody write to a volume of kind's host-path provisioner, which root owns."""
         claim = self.kube.get("persistentvolumeclaim", CLAIM)
         volume = self.kube.get("persistentvolume", claim["spec"]["volumeName"])

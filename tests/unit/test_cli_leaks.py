@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from modelseal.cli.leakcheck import Place
 from modelseal.cli.leaks import needles, places, plants
 from modelseal.cli.leaks.needles import Needle
+from modelseal.cli.leaks.report import Place
 
 WORD = b"a canary of some length"
 NEEDLES = (Needle.of("canary", WORD),)
@@ -20,7 +20,8 @@ NEEDLES = (Needle.of("canary", WORD),)
 
 def test_every_search_finds_what_was_planted_for_it(tmp_path: Path) -> None:
     found = plants.searches_that_find(tmp_path / "planted")
-    assert found == dict.fromkeys(("files", "open files", "surroundings", "texts", "memory"), True)
+    names = ("files", "open files", "surroundings", "texts", "swap", "memory")
+    assert found == dict.fromkeys(names, True)
 
 
 @pytest.mark.parametrize("before", range(4))
@@ -91,4 +92,5 @@ def test_a_leak_a_blind_search_and_a_place_that_was_not_read_are_three_things() 
     assert place(read=1, proven=True, found=["x"]).verdict == "LEAK"
     assert place(read=1, proven=True, found=["x"], promised=False).verdict == "found"
     assert place(read=1).verdict == "search failed"
-    assert place(proven=True).verdict == "not searched"
+    assert place(proven=True).verdict == "not looked at"
+    assert place(note="no such folder").verdict == "not looked at"

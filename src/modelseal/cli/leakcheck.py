@@ -1,76 +1,121 @@
-"""`modelseal leakcheck`: a model of canaries is served on this machine, and then looked for."""
+"""`modelseal leakcheck`: a model of canaries is served, here or on a cluster, and looked for."""
 
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from modelseal.cli import console
 from modelseal.cli import options as opt
+from modelseal.cli.leaks import cluster as on_cluster
 from modelseal.cli.leaks import places, plants
-from modelseal.cli.leaks.drive import Life, Serving
+from modelseal.cli.leaks.cluster_life import Ground
+from modelseal.cli.leaks.drive import MODEL, Life, Serving
+from modelseal.cli.leaks.kubectl import Kubectl
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.leaks.places import Search
+from modelseal.cli.leaks.report import Place
+from modelseal.errors import SettingsError
 
 EXAMPLES: Final = """\
 modelseal leakcheck
 modelseal leakcheck --json | jq '.[] | select(.verdict != "clean")'
+modelseal leakcheck --cluster --namespace leakcheck --key vault:transit/leakcheck_canary \\
+    --sign release.key
 """
 _ROOTS: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - looked into, not written to
 
 
-@dataclass(kw_only=True)
-class Place:
-    """One line of the report."""
+Cluster = Annotated[
+    bool,
+    typer.Option("--cluster", help="Check the cluster that kubectl talks to, not this machine."),
+]
+Namespace = Annotated[
+    str, typer.Option(metavar="NS", help="Where the canary is served on the cluster.")
+]
+OptionalModel = Annotated[
+    str, typer.Option("--model", metavar="OWNER/NAME", help="The canary's name on the cluster.")
+]
+Sign = Annotated[
+    str | None, typer.Option("--sign", metavar="KEY", help="Who signs it, if the provider asks.")
+]
+Provider = Annotated[str, typer.Option(metavar="NAME", help="The KeyProvider in that namespace.")]
+Account = Annotated[
+    str, typer.Option("--service-account", metavar="NAME", help="Whose token opens it.")
+]
+Claim = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="A volume claim there to which uid 10001 may write."),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(metavar="IMAGE", help="An image with python3; by default the agent's."),
+]
+Program = Annotated[
+    str, typer.Option("--kubectl", metavar="PATH", help="Which kubectl; its settings decide.")
+]
 
-    place: str
-    sought: str
-    promised: bool
-    """Whether a finding breaks a promise of docs/threat-model.md."""
-    search: str
-    """Which search looked; each is shown to find what was planted."""
-    read: int = 0
-    unreadable: int = 0
-    found: list[str] = field(default_factory=list)
-    proven: bool = False
 
-    def add(self, search: Search) -> None:
-        """Take up what one more search saw."""
-        self.read += search.read
-        self.unreadable += search.unreadable
-        self.found += search.found
-
-    @property
-    def verdict(self) -> str:
-        """What the report says."""
-        if self.found:
-            return "LEAK" if self.promised else "found"
-        if not self.proven:
-            return "search failed"
-        return "clean" if self.read else "not searched"
-
-
-def command(json: opt.Json = False) -> int:
+def command(  # noqa: PLR0913 - one argument for each option
+    *,
+    cluster: Cluster = False,
+    namespace: Namespace = "leakcheck",
+    model: OptionalModel = MODEL,
+    key: opt.OptionalKey = None,
+    sign: Sign = None,
+    provider: Provider = "vault",
+    service_account: Account = "leakcheck",
+    claim: Claim = "models",
+    image: Image = None,
+    kubectl: Program = "kubectl",
+    json: opt.Json = False,
+) -> int:
     """Look for plaintext and keys wherever they must not be.
 
     Makes a model whose weights, layers and file names are canaries; seals it, has it refused,
     serves it, asks it, crashes both programs, and then looks for the canaries and the keys in
     files, memory, environments, command lines, logs and answers. Each search first has to find what
     is planted for it. Memory can be searched by root only. Exit code 1 says that something leaked.
+
+    With --cluster the canary is served, updated, crashed, evicted and deleted in a namespace that
+    is prepared for it as for any model, and a privileged pod on every node looks at its disks,
+    memory, swap, core files, processes and etcd. What cannot be looked at is a line that says so.
     """
-    with tempfile.TemporaryDirectory(prefix="modelseal-leakcheck-") as name:
-        report = check(Path(name).resolve())
+    if cluster:
+        ground = Ground(
+            model=model,
+            key=_required(key),
+            sign=sign,
+            provider=provider,
+            service_account=service_account,
+            claim=claim,
+        )
+        kube = Kubectl(program=kubectl, namespace=namespace)
+        report = on_cluster.check(kube, ground, image, console.note)
+    else:
+        with tempfile.TemporaryDirectory(prefix="modelseal-leakcheck-") as name:
+            report = check(Path(name).resolve())
     if json:
-        console.show_json([asdict(each) | {"verdict": each.verdict} for each in report])
+        console.show_json([each.fields() for each in report])
     else:
         _show(report)
     return 1 if any(each.verdict in ("LEAK", "search failed") for each in report) else 0
+
+
+def _required(key: str | None) -> str:
+    if key is None:
+        raise SettingsError(
+            "failed to check a cluster for leaks: no key is named",
+            hint="--key vault:MOUNT/KEY, the one that the namespace's KeyProvider uses",
+        )
+    return key
 
 
 def check(folder: Path) -> list[Place]:
@@ -122,7 +167,7 @@ class _Report:
             Place(place="runtime's memory", sought="keys", promised=True, search="memory"),
             Place(place="command's memory", sought="plaintext", promised=True, search="memory"),
             Place(place="agent's memory", sought="all", promised=False, search="memory"),
-            Place(place="swap", sought="any page", promised=True, search="surroundings"),
+            Place(place="swap", sought="any page", promised=True, search="swap"),
         ]
         return cls(places={each.place: each for each in kept}, plain=life.canary.needles)
 
@@ -167,3 +212,5 @@ def _show(report: Sequence[Place]) -> None:
     for each in report:
         for found in sorted(set(each.found)):
             console.note(f"{each.place}: {console.printable(found)}")
+        if each.note:
+            console.note(f"{each.place}: {each.note}")

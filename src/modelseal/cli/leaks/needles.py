@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 _STEP: Final = 4 << 20
+_MASK: Final = 0x5A
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,16 @@ class Needle:
         """Make a needle that is found raw, in hex of either case, and in base64 at any offset."""
         text = value.hex().encode()
         return cls(name=name, forms=(value, text, text.upper(), *_base64_forms(value)))
+
+    @classmethod
+    def unmasked(cls, name: str, text: str) -> "Needle":
+        """Make a needle of what `masked` returned."""
+        return cls.of(name, bytes(byte ^ _MASK for byte in bytes.fromhex(text)))
+
+    @property
+    def masked(self) -> str:
+        """The value in a form that no search finds, so that asking for it plants nothing."""
+        return bytes(byte ^ _MASK for byte in self.forms[0]).hex()
 
 
 def found_in(data: bytes | bytearray, needles: Iterable[Needle]) -> set[str]:
@@ -37,7 +48,9 @@ def found_in_stream(
     tail, left = b"", length
     while data := stream.read(_STEP if left is None else min(_STEP, left)):
         left = None if left is None else left - len(data)
-        found |= found_in(tail + data, needles)
+        piece = tail + data
+        if piece != bytes(len(piece)):  # much of a machine's memory is zeros
+            found |= found_in(piece, needles)
         tail = data[-overlap:]
     return found
 

@@ -30,6 +30,12 @@ class Search:
         self.read += 1
         self.found += [f"{name}: {where}" for name in sorted(names)]
 
+    def add(self, other: "Search") -> None:
+        """Take up what another search saw."""
+        self.read += other.read
+        self.unreadable += other.unreadable
+        self.found += other.found
+
 
 def search_files(
     roots: Sequence[Path], needles: Sequence[Needle], *, since: float, but: Sequence[Path] = ()
@@ -59,22 +65,23 @@ def search_surroundings(pid: int, needles: Sequence[Needle]) -> Search:
     """Search a process's environment and command line."""
     search = Search()
     for name in ("environ", "cmdline"):
-        _search_file(search, Path(f"/proc/{pid}/{name}"), needles)
+        search_file(search, Path(f"/proc/{pid}/{name}"), needles)
     return search
 
 
-def search_open_files(pid: int, needles: Sequence[Needle]) -> Search:
+def search_open_files(pid: int, needles: Sequence[Needle], *, named: bool = True) -> Search:
     """Search what a process holds open on file systems, names that were removed included.
 
-    A memfd is memory, and is searched as such.
+    A memfd is memory, and is searched as such. Without `named`, only files that have lost their
+    name are searched, which nothing else would find.
     """
     search = Search()
     with contextlib.suppress(OSError):
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 target = os.readlink(link)
-                if target.startswith("/") and not target.startswith(("/memfd:", "/dev/", "/proc/")):
-                    _search_file(search, link, needles, where=target)
+                if _is_file(link, target) and (named or target.endswith(" (deleted)")):
+                    search_file(search, link, needles, where=target)
     return search
 
 
@@ -113,9 +120,20 @@ def swapped(pid: int) -> int:
     return 0
 
 
-def _search_file(
+def _is_file(link: Path, target: str) -> bool:
+    """Say whether a descriptor is of a file: opening a pipe by its name could wait for ever."""
+    elsewhere = ("/memfd:", "/dev/", "/proc/")
+    return (
+        target.startswith("/")
+        and not target.startswith(elsewhere)
+        and stat.S_ISREG(link.stat().st_mode)
+    )
+
+
+def search_file(
     search: Search, path: Path, needles: Sequence[Needle], where: object = None
 ) -> None:
+    """Search one file's content, and count it."""
     try:
         with path.open("rb", buffering=0) as file:
             search.note(found_in_stream(file, needles), where or path)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from modelseal.cli.leaks import places
+from modelseal.cli.leaks import places, swap
 from modelseal.cli.leaks.needles import Needle
 
 _HOLDER: Final = """
@@ -30,18 +30,19 @@ def searches_that_find(folder: Path) -> Mapping[str, bool]:
     folder.mkdir()
     (folder / "raw").write_bytes(b"\0" * 5_000_000 + word)
     (folder / "text").write_text(f"a log of {word.hex()}\n")
-    with _holder(folder, word) as pid:
+    with holder(folder, word) as pid:
         return {
             "files": len(places.search_files([folder], needles, since=since).found) == 2,
             "open files": bool(places.search_open_files(pid, needles).found),
             "surroundings": len(places.search_surroundings(pid, needles).found) == 2,
             "texts": bool(places.search_texts([("a text", b"..." + word)], needles).found),
+            "swap": not swap.devices() or swap.is_noticed(word),
             "memory": bool(places.search_memory(pid, needles).found),
         }
 
 
 @contextlib.contextmanager
-def _holder(folder: Path, word: bytes) -> Iterator[int]:
+def holder(folder: Path, word: bytes) -> Iterator[int]:
     """Run a process that shows the word wherever one could."""
     command = [sys.executable, "-P", "-c", _HOLDER, str(folder), word.decode()]
     with subprocess.Popen(  # noqa: S603 - our own Python
