@@ -12,7 +12,7 @@ from modelseal.envelope import kek_context
 from modelseal.errors import KeyAccessDenied, KeyServiceProtocolError, KeyServiceUnavailable
 from modelseal.keys import AppRoleAuth, JwtAuth, TokenAuth, VaultAuth
 from modelseal.keys.transit import VaultTransitProvider
-from modelseal.keys.vault import VaultClient
+from modelseal.keys.vault import TRIES, VaultClient
 from modelseal.secret import Secret
 from support import fault_proxy as faults
 from support.fault_proxy import FaultProxy
@@ -157,6 +157,23 @@ def test_while_the_api_server_is_away_a_good_token_is_kept_and_nothing_is_withdr
         assert "login" in denied(place, place.jwt("kubernetes", place.token()))
     finally:
         place.reviewer.broken = 0
+
+
+def test_a_login_that_is_not_answered_costs_no_good_token(place: Place, proxy: FaultProxy) -> None:
+    """Else the next refused login, with the API server still away, would end the lease."""
+    keys = place.keys(place.jwt("kubernetes", place.token()), address=proxy.address)
+    keys.login()
+    until = keys.token_expires
+    proxy.faults += [faults.status(503)] * TRIES
+    keys.login()
+    assert proxy.faults == []
+    place.reviewer.broken = 503
+    try:
+        keys.login()
+        keys.check(place.recipient, CONTEXT)
+    finally:
+        place.reviewer.broken = 0
+    assert keys.token_expires == until
 
 
 def test_a_kept_token_that_was_revoked_is_no_right(place: Place) -> None:

@@ -22,7 +22,8 @@ def test_checks_are_spread_by_a_fifth_around_the_interval(
     factor: float, interval: float, now: float
 ) -> None:
     settings = LeaseSettings(interval=interval, max_stale=7200.0)
-    pause = Lease.begin(settings, now=now, factor=factor).next_check - now
+    lease = Lease.begin(settings, now=now, factor=0.5)
+    pause = lease.scheduled(now, factor).next_check - now
     assert interval * (1 - JITTER) - 1e-6 <= pause <= interval * (1 + JITTER) + 1e-6
 
 
@@ -52,16 +53,35 @@ def test_the_seals_end_limits_what_a_runtime_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("token_seconds", "due"),
-    [(60.0, 1030.0), (86400.0, 1000.0 + MAX_TOKEN_TTL / 2), (-5.0, 1000.0), (None, math.inf)],
+    [(60.0, 1030.0), (86400.0, 1000.0 + MAX_TOKEN_TTL / 2), (-5.0, 1010.0), (None, math.inf)],
 )
 def test_a_login_is_due_while_the_token_is_good_and_within_five_minutes(
     token_seconds: float | None, due: float
 ) -> None:
-    assert begun().logged_in(1000.0, token_seconds).login_due == due
+    assert begun().logged_in(1000.0, token_seconds, 0.0).login_due == due
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_logins_are_spread_so_that_pods_which_began_together_do_not_stay_together(
+    factor: float,
+) -> None:
+    pause = begun().logged_in(0.0, 300.0, factor).login_due
+    assert pause == pytest.approx(150 * (1 - factor / 2))
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_the_first_check_is_anywhere_within_one_interval(factor: float) -> None:
+    """Else a thousand pods that began together would ask together, and then be silent."""
+    assert Lease.begin(SETTINGS, now=0.0, factor=factor).next_check == pytest.approx(60 * factor)
+
+
+def test_a_login_that_could_not_be_made_is_tried_again_with_the_next_check() -> None:
+    late = begun().logged_in(1000.0, 60.0, 0.0).scheduled(1030.0, 0.5)
+    assert late.login_due == late.next_check == late.due == 1090.0
 
 
 def test_a_shorter_interval_acts_at_once() -> None:
-    longest = Lease.begin(SETTINGS, now=0.0, factor=0.99)
+    longest = begun(0.0).scheduled(0.0, 0.99)
     shorter = longest.with_settings(LeaseSettings(interval=5.0, max_stale=60.0), 10.0)
     assert shorter.next_check == pytest.approx(16.0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from modelseal.envelope import Policy
-from modelseal.errors import SettingsError
+from modelseal.errors import RollbackRejected
 from modelseal_sidecar import logs
 from modelseal_sidecar.provider_directory import ProviderDirectory
 from modelseal_sidecar.settings import LeaseSettings
@@ -118,7 +118,7 @@ def test_the_mounted_bounds_narrow_what_may_be_opened_and_never_widen_it(tmp_pat
 def test_a_bound_that_makes_no_sense_accepts_nothing(tmp_path: Path, name: str, text: str) -> None:
     directory = ProviderDirectory(tmp_path, LEASE, None)
     (tmp_path / name).write_text(text)
-    with pytest.raises(SettingsError):
+    with pytest.raises(RollbackRejected):
         directory.narrowed(Policy(model="a/b"))
 
 

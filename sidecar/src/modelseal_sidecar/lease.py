@@ -19,6 +19,10 @@ from modelseal_sidecar.settings import LeaseSettings
 JITTER: Final = 0.2
 TOKEN_SHARE: Final = 1 / 2
 """The part of a token's life after which a new one is asked for, while the old one still serves."""
+LOGIN_SPREAD: Final = 0.5
+"""The part by which a login may come earlier, so that pods that began together drift apart."""
+LOGIN_PAUSE: Final = 10.0
+"""Seconds between two logins at least, where one was refused and the old token still serves."""
 MARGIN: Final = 10.0
 """Seconds that a runtime waits for a late agent beyond the longest pause between two checks."""
 
@@ -38,33 +42,48 @@ class Lease:
 
     @classmethod
     def begin(cls, settings: LeaseSettings, *, now: float, factor: float) -> Self:
-        """Start a lease from an opening whose unwrap began at `now`."""
-        stale_at = now + settings.max_stale
-        lease = cls(
+        """Start a lease from an opening whose unwrap began at `now`.
+
+        The first check is anywhere within one interval, so that the key service sees an even line
+        from the start where many pods began together.
+        """
+        return cls(
             settings=settings,
             confirmed=now,
-            stale_at=stale_at,
-            next_check=now,
+            stale_at=now + settings.max_stale,
+            next_check=now + settings.interval * factor,
             login_due=math.inf,
         )
-        return lease.scheduled(now, factor)
 
     def scheduled(self, now: float, factor: float) -> Self:
-        """Plan the next check; `factor` in [0, 1) chooses within the jitter."""
+        """Plan the next check, with any login that is due; `factor` in [0, 1) is the jitter."""
         spread = 1 - JITTER + 2 * JITTER * factor
-        return replace(self, next_check=now + self.settings.interval * spread)
+        next_check = now + self.settings.interval * spread
+        login_due = next_check if self.login_due <= now else self.login_due
+        return replace(self, next_check=next_check, login_due=login_due)
 
     def confirm(self, begun: float) -> Self:
         """Note that the right was confirmed by a check that was begun at `begun`."""
         confirmed = max(self.confirmed, begun)
         return replace(self, confirmed=confirmed, stale_at=confirmed + self.settings.max_stale)
 
-    def logged_in(self, now: float, token_seconds: float | None) -> Self:
-        """Note a login and the life of its token; five minutes count at most."""
+    def logged_in(self, now: float, token_seconds: float | None, factor: float) -> Self:
+        """Note a login and the life of its token; five minutes count at most.
+
+        The next login is a check of its own, not the next one that is due anyway, so that the whole
+        share of the token's life is left for a key service that cannot log anybody in. `factor` in
+        [0, 1) makes it earlier.
+        """
         if token_seconds is None:
             return replace(self, login_due=math.inf)
         life = min(max(token_seconds, 0.0), MAX_TOKEN_TTL)
-        return replace(self, login_due=now + life * TOKEN_SHARE)
+        pause = max(life * TOKEN_SHARE * (1 - LOGIN_SPREAD * factor), LOGIN_PAUSE)
+        return replace(self, login_due=now + pause)
+
+    @property
+    def due(self) -> float:
+        """When to ask the key service next, for a check or with a login."""
+        return min(self.next_check, self.login_due)
 
     def with_settings(self, settings: LeaseSettings, now: float) -> Self:
         """Take over changed settings: a shorter interval acts at once, so does a longer max stale.

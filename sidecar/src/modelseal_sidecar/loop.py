@@ -137,7 +137,7 @@ class Agent:
     def _first_lease(self, opened: Opened) -> Lease:
         factor = random.random()  # noqa: S311 - spreads load, protects nothing
         lease = Lease.begin(self._directory.lease(), now=opened.begun, factor=factor)
-        return lease.logged_in(opened.begun, opened.keeper.token_seconds())
+        return lease.logged_in(opened.begun, opened.keeper.token_seconds(), factor)
 
     def _may_go_on(self) -> None:
         """Raise where an opening is to be given up: told to stop, or nobody is left to serve."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from modelseal import contract
 from modelseal.envelope import Policy
-from modelseal.errors import SettingsError, shown
+from modelseal.errors import RollbackRejected, SettingsError, shown
 from modelseal_sidecar.logs import log
 from modelseal_sidecar.settings import LeaseSettings, parse_seconds
 
@@ -44,10 +44,18 @@ class ProviderDirectory:
         """Return the policy with the provider's bounds of now; they can only narrow it.
 
         Raises:
-            SettingsError: a bound is there and makes no sense. Nothing is accepted then: a bound
-                that cannot be read must not be a bound that does not hold.
+            RollbackRejected: a bound is there and makes no sense. Nothing is accepted then, nor
+                kept where it is served: what cannot be read must not be what does not hold.
 
         """
+        try:
+            return self._narrowed(policy)
+        except SettingsError as error:
+            raise RollbackRejected(
+                f"{error.message}; nothing is accepted before that bound makes sense"
+            ) from error
+
+    def _narrowed(self, policy: Policy) -> Policy:
         lowest = self._bound(contract.PROVIDER_MIN_SEQUENCE, _MAX_NUMBER_BYTES)
         digests = self._bound(contract.PROVIDER_DIGESTS, _MAX_DIGESTS_BYTES)
         if lowest and not (lowest.isascii() and lowest.isdigit()):

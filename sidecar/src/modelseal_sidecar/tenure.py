@@ -54,6 +54,7 @@ class Tenure:
         self._trouble: Reason | None = None
         self._login = False
         self._extended = self._reread = wake.now()
+        self._ends_at: Final = wake.now() + seconds_until(not_after)
         self._show_until()
 
     def keep(self) -> ModelsealError:
@@ -97,7 +98,8 @@ class Tenure:
     def _confirm(self, begun: float, now: float) -> None:
         self._lease = self._lease.confirm(begun)
         if self._login:
-            self._lease = self._lease.logged_in(now, self._keeper.token_seconds())
+            factor = random.random()  # noqa: S311 - spreads load, protects nothing
+            self._lease = self._lease.logged_in(now, self._keeper.token_seconds(), factor)
         if self._trouble is not None:
             log(logging.INFO, "the key service answers again")
         self._trouble = None
@@ -123,10 +125,10 @@ class Tenure:
     def _ask(self) -> None:
         """Begin a check where one is due, and tell a waiting runtime that we live."""
         now = self._wake.now()
-        if now >= self._reread + _REREAD or now >= self._lease.next_check:
+        if now >= self._reread + _REREAD or now >= self._lease.due:
             self._reread = now
             self._lease = self._lease.with_settings(self._directory.lease(), now)
-        if self._task is None and now >= self._lease.next_check:
+        if self._task is None and now >= self._lease.due:
             self._login = login = now >= self._lease.login_due
             self._task = Task(self._wake, lambda: self._keeper.check(login=login), "check")
         if now >= self._extended + self._lease.renewal:
@@ -137,8 +139,12 @@ class Tenure:
         self._delivery.extend(self._lease.valid_for(now, self._rest()))
 
     def _rest(self) -> float:
-        """Return the seconds until the seal's `notAfter`."""
-        return seconds_until(self._not_after)
+        """Return the seconds until the seal's `notAfter`.
+
+        By the wall clock and by time that passed, whichever ends first: a clock that is set back
+        while the model is served adds nothing to the seal's life.
+        """
+        return min(seconds_until(self._not_after), self._ends_at - self._wake.now())
 
     def _show(self) -> None:
         """Put where the lease stands on the board."""
@@ -150,9 +156,7 @@ class Tenure:
         self._board.change(lease_until=utc_now() + timedelta(seconds=left))
 
     def _pause(self) -> float:
-        due = min(
-            self._lease.next_check, self._lease.stale_at, self._extended + self._lease.renewal
-        )
+        due = min(self._lease.due, self._lease.stale_at, self._extended + self._lease.renewal)
         if self._task is not None:
             due = self._lease.stale_at
         return min(max(due - self._wake.now(), 0.0), self._rest(), _TICK)

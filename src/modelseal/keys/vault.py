@@ -26,6 +26,7 @@ from modelseal.errors import (
     KeyServiceProtocolError,
     KeyServiceUnavailable,
     KeyServiceUntrusted,
+    ModelsealError,
     SettingsError,
     shown,
 )
@@ -98,21 +99,21 @@ class VaultClient:
         return self._expires
 
     def login(self) -> None:
-        """Obtain a token, afresh; one that is still good is kept while a new one is refused.
+        """Obtain a token, afresh; one that is still good is kept while there is no new one.
 
-        A key service whose API server is away refuses logins as if the account were gone, so a
-        refused login alone withdraws nothing before the token that is there ends.
+        A key service whose API server is away refuses logins as if the account were gone, or does
+        not answer them in time, so a login that fails withdraws nothing before the token that is
+        there ends.
 
         Raises:
-            KeyAccessDenied: refused, twice, and there is no good token.
-            KeyServiceError: not reachable.
+            ModelsealError: refused, twice, or not reachable, and there is no good token.
 
         """
         with self._lock:
             token, expires = self._adapter.token, self._expires
             try:
                 self._log_in_twice()
-            except KeyAccessDenied:
+            except ModelsealError:
                 self._adapter.token, self._expires = token, expires
                 if not token or self._expired():
                     raise
