@@ -22,6 +22,11 @@ listener "tcp" {
   tls_key_file  = "/etc/openbao/tls/tls.key"
 }
 api_addr = "https://openbao.openbao.svc:8200"
+audit "file" "to-stdout" {
+  options {
+    file_path = "stdout"
+  }
+}
 """
 
 
@@ -58,6 +63,11 @@ class ClusterKeyService:
     def unseal(self) -> None:
         """Undo `seal`."""
         self.keys.call("PUT", "sys/unseal", {"key": self.unseal_key})
+
+    def audit_log(self) -> str:
+        """Return what the server's audit device wrote, from among its other words."""
+        said = self.kube.run("logs", "deployment/openbao")
+        return "".join(line for line in said.splitlines(keepends=True) if line.startswith("{"))
 
     def remove_alias(self, alias: str) -> None:
         """Forget a name."""
