@@ -12,6 +12,7 @@ from modelseal.contract import Env
 from modelseal.engine import Refusal
 from modelseal_runtime import http
 from modelseal_runtime.budget import Budget
+from modelseal_runtime.calibration import Choice
 from modelseal_runtime.http import connection
 from modelseal_runtime.http.routes import route
 from modelseal_runtime.http.server import MAX_CONNECTIONS
@@ -26,6 +27,7 @@ from modelseal_runtime.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "runtime.md").read_text()
 README = (ROOT / "runtime" / "README.md").read_text()
+CHOICE = Choice(hint="LATENCY", why="")
 
 
 def rendered() -> str:
@@ -34,7 +36,7 @@ def rendered() -> str:
     refused = (Refusal(device="GPU", why="none"),)
     model = SimpleNamespace(device="CPU", refused=refused)
     identity = Identity(name="m", version="1")
-    served: Any = SimpleNamespace(model=model, identity=identity, digest="d", hint="LATENCY")
+    served: Any = SimpleNamespace(model=model, identity=identity, digest="d", choice=CHOICE)
 
     async def follow() -> None:
         metrics.follow(Serving(), Scheduler(queue_size=1, observe=metrics.observe))

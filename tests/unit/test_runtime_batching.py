@@ -12,6 +12,7 @@ import pytest
 from modelseal.engine import LoadedModel
 from modelseal.errors import RequestInvalid
 from modelseal_runtime.batching import Batching, Inference, batching_of, run_together
+from modelseal_runtime.calibration import Choice
 from modelseal_runtime.protocol.failure import Failure, invalid
 from modelseal_runtime.protocol.query import Identity, Interface, Query
 from modelseal_runtime.scheduler import CAUTIOUS_REQUESTS, SLOW_SECONDS, Job, Scheduler
@@ -19,6 +20,7 @@ from modelseal_runtime.serving import Served
 from support import models
 
 Array = models.Array
+CHOICE = Choice(hint="LATENCY", why="")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def served_of(model: LoadedModel) -> Served:
     """Return a model as the runtime has it."""
     interface = Interface(model.inputs, model.outputs)
     identity = Identity(name="model", version="1")
-    return Served(model=model, identity=identity, interface=interface, digest="", hint="LATENCY")
+    return Served(model=model, identity=identity, interface=interface, digest="", choice=CHOICE)
 
 
 def asking(served: Served, array: Array, name: str = "x") -> Inference:
@@ -67,7 +69,7 @@ def served_of_fake(served: Served, model: Any) -> Served:
         identity=served.identity,
         interface=served.interface,
         digest="",
-        hint="LATENCY",
+        choice=CHOICE,
     )
 
 

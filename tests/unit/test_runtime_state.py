@@ -13,6 +13,7 @@ from modelseal import memory
 from modelseal.contract import Env
 from modelseal.errors import PeerRejected, SettingsError
 from modelseal.handover import File, Files, Model
+from modelseal_runtime.calibration import Choice
 from modelseal_runtime.delivery import Delivery
 from modelseal_runtime.lease import Lease
 from modelseal_runtime.metrics import Metrics
@@ -24,6 +25,7 @@ from modelseal_runtime.settings import Settings, split_devices
 from support.protocol_interfaces import one
 
 REQUIRED: dict[str, str] = {Env.PEER_UID: "10001"}
+CHOICE = Choice(hint="LATENCY", why="")
 
 
 def test_settings_have_defaults_that_are_right_in_a_pod() -> None:
@@ -97,9 +99,7 @@ def served(close: Callable[[], None] = lambda: None) -> Served:
     """Return a pretended model."""
     model: Any = SimpleNamespace(close=close, inputs=(), outputs=())
     identity = Identity(name="m", version="3")
-    return Served(
-        model=model, identity=identity, interface=one(), digest="sha256:0", hint="LATENCY"
-    )
+    return Served(model=model, identity=identity, interface=one(), digest="sha256:0", choice=CHOICE)
 
 
 def kind_of(serving: Serving, name: str = "m", version: str = "") -> Kind | None:

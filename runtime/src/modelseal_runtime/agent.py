@@ -176,7 +176,8 @@ class AgentLink:
                 digest=served.digest,
                 device=served.model.device,
                 refused=[f"{one.device}: {one.why}" for one in served.model.refused],
-                hint=served.hint,
+                hint=served.choice.hint,
+                hintWhy=served.choice.why,
                 workers=served.model.requests,
                 seconds=round(seconds, 3),
             )

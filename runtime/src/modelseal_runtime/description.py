@@ -45,7 +45,8 @@ def model(served: Served) -> dict[str, Any]:
                 f"{refusal.device}: {refusal.why}" for refusal in served.model.refused
             ),
             "digest": served.digest,
-            "performance_hint": served.hint,
+            "performance_hint": served.choice.hint,
+            "performance_hint_why": served.choice.why,
             "workers": served.model.requests,
         },
     }

@@ -2,24 +2,20 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from modelseal.cgroups import cpu_quota
 from modelseal.engine import LoadedModel
 from modelseal.handover import Model
+from modelseal_runtime.calibration import INLINE_SECONDS, LATENCY, Calibrated, Choice, calibrate
 from modelseal_runtime.delivery import Mapped
 from modelseal_runtime.protocol.query import Identity, Interface
-from modelseal_runtime.scheduler import INLINE_SECONDS
 from modelseal_runtime.serving import Served
 from modelseal_runtime.settings import AUTO
 
 _ENVELOPE_BYTES: Final = 512
 """What a small request has around its tensors."""
-LATENCY: Final = "LATENCY"
-THROUGHPUT: Final = "THROUGHPUT"
-STREAMS_PAY_SECONDS: Final = 0.0008
-"""From here on, several inferences at a time beat one that uses all cores."""
 
 
 def load(
@@ -34,22 +30,18 @@ def load(
         DeviceUnavailable: no wanted device is there.
 
     """
-    threads = cpu_threads()
-    chosen = LATENCY if hint == AUTO else hint
-    loaded = _load(memory, memory.user(), devices, chosen, threads)
-    fastest = loaded.warm_up()
-    if hint == AUTO and threads > 1 and STREAMS_PAY_SECONDS <= fastest < math.inf:
-        chosen, release = THROUGHPUT, memory.user()
-        loaded.close()  # first, so that the packed weights are never there twice
-        loaded = _load(memory, release, devices, chosen, threads)
-        loaded.warm_up()
+    keep = memory.user()  # the mapping stays while one hint gives way to another
+    try:
+        loaded, fastest, choice = _load(memory, devices, hint)
+    finally:
+        keep()
     return Served(
         model=loaded,
         identity=Identity(name=name or model.model.rpartition("/")[2], version=model.version),
         interface=Interface(loaded.inputs, loaded.outputs),
         digest=model.digest,
-        hint=chosen,
-        inline_bytes=inline_bytes(loaded, fastest) if chosen == LATENCY else -1,
+        choice=choice,
+        inline_bytes=inline_bytes(loaded, fastest) if choice.hint == LATENCY else -1,
     )
 
 
@@ -63,12 +55,18 @@ def inline_bytes(loaded: LoadedModel, seconds: float) -> int:
     return int((loaded.least_bytes + _ENVELOPE_BYTES) * INLINE_SECONDS / seconds)
 
 
-def _load(
-    memory: Mapped, release: Callable[[], None], devices: Sequence[str], hint: str, threads: int
-) -> LoadedModel:
-    return LoadedModel.load(
-        memory.files, release=release, devices=devices, hint=hint, threads=threads
-    )
+def _load(memory: Mapped, devices: Sequence[str], hint: str) -> Calibrated:
+    threads = cpu_threads()
+
+    def load_with(hint: str) -> LoadedModel:
+        return LoadedModel.load(
+            memory.files, release=memory.user(), devices=devices, hint=hint, threads=threads
+        )
+
+    if hint == AUTO:
+        return calibrate(load_with, threads=threads)
+    loaded = load_with(hint)
+    return Calibrated(loaded, loaded.warm_up(), Choice(hint=hint, why="it was set"))
 
 
 def cpu_threads() -> int:

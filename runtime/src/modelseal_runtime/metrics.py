@@ -153,7 +153,14 @@ class Metrics:
             "model_info",
             "The model that is served",
             ("model", "version", "digest", "device", "hint"),
-        ).labels(identity.name, identity.version, served.digest, model.device, served.hint).set(1)
+        ).labels(
+            identity.name, identity.version, served.digest, model.device, served.choice.hint
+        ).set(1)
+        measured = self._gauge(
+            "hint_inferences_per_second", "What each hint reached while loading", ("hint",)
+        )
+        for hint, rate in served.choice.rates.items():
+            measured.labels(hint).set(rate)
         refused = self._gauge(
             "device_refused", "A wanted device that does not serve, and why", ("device", "why")
         )

@@ -16,8 +16,6 @@ from typing import Any, Final, TypeVar
 from modelseal_runtime.batching import Batching, Inference, Outcome, run_together
 from modelseal_runtime.protocol.failure import Failure, Kind
 
-INLINE_SECONDS: Final = 0.0002
-"""Inferences shorter than this cost less than being handed over to a thread and back."""
 SLOW_SECONDS: Final = 0.002
 """One that was expected to be short and took so long sends the next ones to the workers."""
 CAUTIOUS_REQUESTS: Final = 1000

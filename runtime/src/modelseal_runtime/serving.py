@@ -8,6 +8,7 @@ from typing import Final
 
 from modelseal.engine import LoadedModel
 from modelseal.errors import shown
+from modelseal_runtime.calibration import Choice
 from modelseal_runtime.lease import Lease
 from modelseal_runtime.protocol.failure import Failure, Kind
 from modelseal_runtime.protocol.query import Identity, Interface
@@ -35,7 +36,8 @@ class Served:
     identity: Identity
     interface: Interface
     digest: str
-    hint: str
+    choice: Choice
+    """The performance hint, and why it is that one."""
     inline_bytes: int = -1
     """Requests up to this size are shorter than their way to a worker and back."""
 

@@ -175,16 +175,22 @@ class LoadedModel:
     def warm_up(self) -> float:
         """Run every request once with zeros, and return the fastest run's seconds.
 
-        A dimension that varies is taken as one. A model that does not accept that is left cold.
+        A model that does not accept zeros is left cold.
         """
-        zeros = {spec.name: _zeros(spec) for spec in self.inputs}
         fastest = float("inf")
         for _ in range(self.requests + 1):
             started = time.perf_counter()
             with contextlib.suppress(ServingError):
-                self.run(zeros, lambda _: None)
+                self.run_zeros()
                 fastest = min(fastest, time.perf_counter() - started)
         return fastest
+
+    def run_zeros(self) -> None:
+        """Run the model with inputs of zeros; the errors are those of `infer`.
+
+        A dimension that varies is taken as one.
+        """
+        self.run({spec.name: _zeros(spec) for spec in self.inputs}, lambda _: None)
 
     def close(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Refuse new work, wait for what runs, drop OpenVINO's objects, then release the memory.
