@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelseal.contract import MAX_TOKEN_TTL
-from modelseal_sidecar.lease import JITTER, MARGIN, Lease
+from modelseal_sidecar.lease import JITTER, LOGIN_PAUSE, MARGIN, Lease
 from modelseal_sidecar.settings import LeaseSettings
 
 SETTINGS = LeaseSettings(interval=60.0, max_stale=3600.0)
@@ -73,6 +73,19 @@ def test_logins_are_spread_so_that_pods_which_began_together_do_not_stay_togethe
 def test_the_first_check_is_anywhere_within_one_interval(factor: float) -> None:
     """Else a thousand pods that began together would ask together, and then be silent."""
     assert Lease.begin(SETTINGS, now=0.0, factor=factor).next_check == pytest.approx(60 * factor)
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_the_first_login_after_an_opening_is_anywhere_within_its_share_of_the_tokens_life(
+    factor: float,
+) -> None:
+    due = begun(0.0).opened(0.0, 300.0, factor).login_due
+    assert due == pytest.approx(LOGIN_PAUSE + (150 - LOGIN_PAUSE) * factor)
+
+
+def test_a_short_token_is_replaced_no_faster_than_the_pause_allows() -> None:
+    assert begun(0.0).opened(0.0, 6.0, 0.9).login_due == pytest.approx(LOGIN_PAUSE)
+    assert begun(0.0).opened(0.0, None, 0.9).login_due == math.inf
 
 
 def test_a_login_that_could_not_be_made_is_tried_again_with_the_next_check() -> None:

@@ -67,6 +67,13 @@ class Lease:
         confirmed = max(self.confirmed, begun)
         return replace(self, confirmed=confirmed, stale_at=confirmed + self.settings.max_stale)
 
+    def opened(self, now: float, token_seconds: float | None, factor: float) -> Self:
+        """Note the login of the opening: the next one may come soon, for an even line again."""
+        if token_seconds is None:
+            return self
+        longest = _longest(token_seconds)
+        return replace(self, login_due=now + LOGIN_PAUSE + (longest - LOGIN_PAUSE) * factor)
+
     def logged_in(self, now: float, token_seconds: float | None, factor: float) -> Self:
         """Note a login and the life of its token; five minutes count at most.
 
@@ -76,8 +83,7 @@ class Lease:
         """
         if token_seconds is None:
             return replace(self, login_due=math.inf)
-        life = min(max(token_seconds, 0.0), MAX_TOKEN_TTL)
-        pause = max(life * TOKEN_SHARE * (1 - LOGIN_SPREAD * factor), LOGIN_PAUSE)
+        pause = max(_longest(token_seconds) * (1 - LOGIN_SPREAD * factor), LOGIN_PAUSE)
         return replace(self, login_due=now + pause)
 
     @property
@@ -108,3 +114,9 @@ class Lease:
     def valid_for(self, now: float, rest: float = math.inf) -> float:
         """Return what the runtime is told; `rest` limits it too (the seal's `notAfter`)."""
         return max(0.0, min(self.renewal + MARGIN, self.stale_at - now, rest))
+
+
+def _longest(token_seconds: float) -> float:
+    """Return how long a login may wait for its successor, in seconds."""
+    life = min(max(token_seconds, 0.0), MAX_TOKEN_TTL)
+    return max(life * TOKEN_SHARE, LOGIN_PAUSE)

@@ -135,9 +135,9 @@ class Agent:
         )
 
     def _first_lease(self, opened: Opened) -> Lease:
-        factor = random.random()  # noqa: S311 - spreads load, protects nothing
-        lease = Lease.begin(self._directory.lease(), now=opened.begun, factor=factor)
-        return lease.logged_in(opened.begun, opened.keeper.token_seconds(), factor)
+        spread, later = random.random(), random.random()  # noqa: S311 - for load, no secret
+        lease = Lease.begin(self._directory.lease(), now=opened.begun, factor=spread)
+        return lease.opened(opened.begun, opened.keeper.token_seconds(), later)
 
     def _may_go_on(self) -> None:
         """Raise where an opening is to be given up: told to stop, or nobody is left to serve."""
