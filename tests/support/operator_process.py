@@ -96,6 +96,11 @@ class OperatorProcess:
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return int(re.findall(r"VmHWM:\s+([0-9]+) kB", text)[0])
 
+    def processor_seconds(self) -> float:
+        """Return the time that it has spent on processors, its start included."""
+        words = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").split()
+        return (int(words[13]) + int(words[14])) / os.sysconf("SC_CLK_TCK")
+
     def settle(self) -> None:
         """Wait until nothing has been due for half a second."""
         end, last = time.monotonic() + 30, (time.monotonic(), -1.0)
