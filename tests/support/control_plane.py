@@ -75,10 +75,13 @@ class ControlPlane:
         """Return the admin's hand on the API server."""
         return KubeApi(self.server, self.folder / "ca.pem", self.tokens["admin"])
 
-    def kubeconfig(self, name: str, token: str) -> Path:
+    def kubeconfig(self, name: str, token: str, server: str | None = None) -> Path:
         """Write a kubeconfig for a token and return its path."""
         path = self.folder / f"{name}.kubeconfig"
-        cluster = {"server": self.server, "certificate-authority": str(self.folder / "ca.pem")}
+        cluster = {
+            "server": server or self.server,
+            "certificate-authority": str(self.folder / "ca.pem"),
+        }
         found = {
             "apiVersion": "v1",
             "kind": "Config",

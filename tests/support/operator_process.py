@@ -26,13 +26,14 @@ _names = itertools.count()
 class OperatorProcess:
     """One replica."""
 
-    def __init__(self, plane: ControlPlane, **settings: str) -> None:
+    def __init__(self, plane: ControlPlane, server: str | None = None, **settings: str) -> None:
+        """Start it; `server` is where it finds the API server, by default where that is."""
         self.identity: Final = f"replica-{next(_names)}"
         self.log: Final = plane.folder / f"{self.identity}.log"
         (self.port,) = free_ports(1)
         token = service_account_token(plane)
         self.credential: Final = f"JTI={_claims(token)['jti']}"
-        kubeconfig = plane.kubeconfig(self.identity, token)
+        kubeconfig = plane.kubeconfig(self.identity, token, server)
         told = {
             **installation.settings(),
             "NAMESPACE": installation.NAMESPACE,
@@ -123,9 +124,11 @@ class OperatorProcess:
 
 
 @contextlib.contextmanager
-def operating(plane: ControlPlane, **settings: str) -> Iterator[OperatorProcess]:
+def operating(
+    plane: ControlPlane, server: str | None = None, **settings: str
+) -> Iterator[OperatorProcess]:
     """Run a replica until the block ends; it must end well and must not have failed inside."""
-    operator = OperatorProcess(plane, **settings)
+    operator = OperatorProcess(plane, server, **settings)
     try:
         operator.wait_for_lead()
         yield operator
