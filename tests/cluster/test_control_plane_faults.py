@@ -93,7 +93,8 @@ def test_a_child_that_is_another_object_by_now_is_looked_at_anew(
         tenant.patch({"replicas": 2})
         two_are_ready(tenant)
     codes = [each.code for each in audit.writes(tenant.namespace) if each.resource == "deployments"]
-    assert 409 in codes
+    assert 422 in codes
+    assert "ApplyRefused" not in {event["reason"] for event in tenant.of("Event")}
 
 
 def test_what_happens_while_watches_are_cut_is_seen_afterwards(

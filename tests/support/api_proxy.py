@@ -65,7 +65,7 @@ class ApiProxy:
         self.muted = False
         """Watches stay open and say nothing; what they would have said is lost."""
         self._session: aiohttp.ClientSession | None = None
-        self._watches: set[web.Request] = set()
+        self._watches: dict[int, web.Request] = {}
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._started = threading.Event()
@@ -92,7 +92,7 @@ class ApiProxy:
         self._loop.call_soon_threadsafe(self._cut)
 
     def _cut(self) -> None:
-        for request in self._watches:
+        for request in self._watches.values():
             if request.transport is not None:
                 request.transport.abort()
 
@@ -132,7 +132,7 @@ class ApiProxy:
         reply = await self._session.request(
             request.method,
             self._plane.server + request.raw_path,
-            data=await request.read(),
+            data=await request.read() or None,
             headers=_kept(request.headers.items()),
             timeout=aiohttp.ClientTimeout(total=None, connect=10),
         )
@@ -142,13 +142,13 @@ class ApiProxy:
             if not asked.watch:
                 await answer.write(await reply.read())
                 return answer
-            self._watches.add(request)
+            self._watches[id(request)] = request
             try:
                 async for chunk in reply.content.iter_any():
                     if not self.muted:
                         await answer.write(chunk)
             finally:
-                self._watches.discard(request)
+                del self._watches[id(request)]
             return answer
 
 

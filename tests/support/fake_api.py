@@ -32,9 +32,11 @@ CORE_EVENT = Kind(name="Event", group="", version="v1", plural="events")
 ALL = (*KINDS.values(), LEASE, NAMESPACE, CRD, CORE_EVENT)
 
 
-def status(code: int, message: str) -> web.Response:
-    """Return an answer of kind Status."""
-    return web.json_response({"kind": "Status", "code": code, "message": message}, status=code)
+def status(code: int, message: str, *fields: str) -> web.Response:
+    """Return an answer of kind Status, with the fields that are its causes."""
+    details = {"causes": [{"field": field} for field in fields]}
+    body = {"kind": "Status", "code": code, "message": message, "details": details}
+    return web.json_response(body, status=code)
 
 
 class FakeApi:
@@ -261,7 +263,7 @@ class FakeApi:
         if live is None:
             return status(404 if "merge" in request.content_type else 409, "no such object")
         if uid not in (None, live["metadata"]["uid"]):
-            return status(409, "uid mismatch")
+            return status(422, "field is immutable", "metadata.uid")
         if sub == "status":
             change = {"status": change["status"]}
         return web.json_response(await self._store(place, _merge(live, change)))

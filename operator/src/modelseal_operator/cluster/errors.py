@@ -5,6 +5,7 @@ from typing import Final
 
 from modelseal.contract import Reason
 from modelseal.errors import ModelsealError, shown
+from modelseal_operator.jsonview import objects_at, text_at
 
 
 class ClusterError(ModelsealError):
@@ -46,7 +47,11 @@ class Refused(ClusterError):
 
 def error_of(status: int, body: bytes, what: str, retry_after: str | None) -> ClusterError:
     """Return the error for an answer; the server's sentence is escaped and cut."""
-    message = f"failed to {what}: {status} {shown(_sentence(body), 400)}"
+    found = _status(body)
+    message = f"failed to {what}: {status} {shown(_sentence(found), 400)}"
+    # the server answers 422, not 409, where an object with another uid has the name by now
+    if status == 422 and _fields(found) == {"metadata.uid"}:
+        status = 409
     known = {404: Missing, 409: Conflict, 429: Throttled}
     wait = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
     if status in known:
@@ -55,10 +60,20 @@ def error_of(status: int, body: bytes, what: str, retry_after: str | None) -> Cl
     return kind(message, retry_after=min(wait, 60.0))
 
 
-def _sentence(body: bytes) -> str:
+def _status(body: bytes) -> dict[str, object]:
+    """Return the server's Status object; empty if it is none."""
     try:
         found = json.loads(body)
     except ValueError:
-        return "no sentence of the API server"
-    message = found.get("message") if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _sentence(found: dict[str, object]) -> str:
+    message = found.get("message")
     return message if isinstance(message, str) else "no sentence of the API server"
+
+
+def _fields(found: dict[str, object]) -> set[str]:
+    """Return the fields that the server names as causes."""
+    return {text_at(cause, "field") for cause in objects_at(found, "details", "causes")}
