@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelseal.contract import PRECEDENCE, Condition, Reason, Stage
+from modelseal.errors import LeaseError
 from modelseal_operator.advice import ADVICE
 from modelseal_operator.conditions import Seen, conditions
 from modelseal_operator.foreign import AGENT_REASONS, RUNTIME_REASONS, parse_farewell, parse_report
@@ -135,6 +136,15 @@ def test_every_reason_that_an_agent_reports_is_shown(reason: Reason) -> None:
 def test_a_runtimes_own_failure_counts_before_the_agents_contentment() -> None:
     told = report(Stage.LEASE, Reason.SERVING, runtime={"result": "ModelLoadFailed"})
     assert state(seen(pod(told=told)), Condition.READY)[1] is Reason.MODEL_LOAD_FAILED
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.KEY_NOT_FOUND, Reason.KEY_REVOKED, Reason.KEY_ACCESS_DENIED, Reason.EXPIRED]
+)
+def test_why_a_right_is_gone_counts_before_what_a_server_says_of_its_end(reason: Reason) -> None:
+    told = report(Stage.LEASE, reason)
+    found = pod(told=told, runtime=ended(LeaseError.exit_code))
+    assert state(seen(found), Condition.READY)[1] is reason
 
 
 def test_of_several_pods_the_worst_counts() -> None:
