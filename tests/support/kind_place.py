@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -155,12 +155,13 @@ class Place:
         sign: str = "signer",
         source: Path | None = None,
         model: str | None = None,
+        more: Sequence[str] = (),
     ) -> Path:
         """Seal a model with the command line; returns the folder, named by its version."""
         output = self.folder / name
         words: list[str | Path] = ["seal", source or magika_onnx(), "--output", output]
         words += ["--model", model or self.model, "--version", name, "--key", self.key]
-        words += ["--sign", self.folder / sign, "--sequence", str(sequence)]
+        words += ["--sign", self.folder / sign, "--sequence", str(sequence), *more]
         keys = self.bao.keys
         variables = {
             "VAULT_ADDR": keys.address,
@@ -256,7 +257,7 @@ class Place:
 
     def never_served(self, name: str = "filetype") -> bool:
         """Tell whether no pod of a model is or was ready."""
-        return not any(_is_ready(pod) for pod in self.pods(name))
+        return not any(is_ready(pod) for pod in self.pods(name))
 
     @contextlib.contextmanager
     def forwarded(self, name: str = "filetype") -> Iterator[tuple[int, int]]:
@@ -273,10 +274,10 @@ class Place:
             self.cluster.on_node("chmod", "0777", path)
 
 
-def _is_ready(pod: Json) -> bool:
-    return any(
-        each["type"] == "Ready" and each["status"] == "True" for each in pod["status"]["conditions"]
-    )
+def is_ready(pod: Json) -> bool:
+    """Tell whether a pod is ready."""
+    conditions = pod["status"].get("conditions", [])
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
