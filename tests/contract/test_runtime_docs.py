@@ -19,7 +19,7 @@ from modelseal_runtime.http.server import MAX_CONNECTIONS
 from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.protocol.failure import Kind
 from modelseal_runtime.protocol.query import MAX_ID, Identity
-from modelseal_runtime.rpc.server import AGE_SECONDS
+from modelseal_runtime.rpc.server import AGE_SECONDS, MAX_CALLS_OF_ONE, MAX_STREAMS
 from modelseal_runtime.scheduler import Scheduler
 from modelseal_runtime.serving import Serving
 from modelseal_runtime.settings import Settings
@@ -98,7 +98,9 @@ def test_every_path_of_the_openapi_document_is_described() -> None:
 def test_limits_are_those_of_the_code() -> None:
     assert f"{connection.MAX_HEADER_BYTES >> 10} KiB of header" in PAGE
     assert f"in {connection.HEADER_SECONDS:.0f} seconds" in PAGE
-    assert f"{MAX_CONNECTIONS:,} connections" in PAGE
+    assert f"{MAX_CONNECTIONS:,} connections on each port" in PAGE
+    assert f"{MAX_CALLS_OF_ONE:,} calls of one connection" in PAGE
+    assert f"{MAX_STREAMS} streams at a time" in PAGE
     assert f"{connection.KEEP_ALIVE_SECONDS:.0f} seconds for an idle" in PAGE
     assert f"{AGE_SECONDS // 60} minutes for a gRPC connection" in PAGE
     assert f"{MAX_ID:,} characters of id" in PAGE

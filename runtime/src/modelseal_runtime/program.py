@@ -64,6 +64,7 @@ class Program:
             ),
             max_body_bytes=settings.max_body_bytes,
             max_calls=settings.queue_size + SPARE_CALLS,
+            request_seconds=settings.request_timeout,
         )
         self._end: Final = Ending(self._unload, settings.termination_log)
         self._link: Final = agent.AgentLink(

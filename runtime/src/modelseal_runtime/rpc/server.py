@@ -1,5 +1,6 @@
 """A gRPC server in our event loop: the protocol, `grpc.health.v1` and reflection."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from grpc import aio
@@ -7,32 +8,51 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from modelseal.errors import PortInUse, shown
+from modelseal_runtime.http.connection import HEADER_SECONDS, MAX_HEADER_BYTES
+from modelseal_runtime.http.server import MAX_CONNECTIONS
+from modelseal_runtime.rpc.patience import Patience
 from modelseal_runtime.rpc.service import SERVICE, InferenceService
 
 _OVERHEAD: Final = 1 << 20
 """What a message may have beyond the body limit: names, shapes, parameters."""
 AGE_SECONDS: Final = 600
 AGE_GRACE_SECONDS: Final = 60
+MAX_CALLS_OF_ONE: Final = 1024
+"""Calls at a time of one connection; more than run, so that the answer says why one does not."""
+MAX_STREAMS: Final = 32
+"""Calls at a time that only listen, of health and reflection."""
 _STATUS: Final = health_pb2.HealthCheckResponse
 _untyped: Final[Any] = health  # its stubs do not know the asynchronous half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What connections may take; the defaults are those of HTTP."""
+
+    connections: int = MAX_CONNECTIONS
+    handshake_seconds: float = HEADER_SECONDS
+    ping_seconds: float = 30.0
+    """A peer that has been silent for so long is asked whether it is there."""
+    pong_seconds: float = 10.0
+    """How long its answer may take, and how long it may leave what was sent unread."""
 
 
 class GrpcServer:
     """Listens from `start` to `stop`."""
 
-    def __init__(self, service: InferenceService, *, max_body_bytes: int, max_calls: int) -> None:
-        limit = min(max_body_bytes + _OVERHEAD, (1 << 31) - 1)
+    def __init__(
+        self,
+        service: InferenceService,
+        *,
+        max_body_bytes: int,
+        max_calls: int,
+        request_seconds: float,
+        bounds: Bounds = Bounds(),
+    ) -> None:
         self._server: Final[Any] = aio.server(
             maximum_concurrent_rpcs=max_calls,
-            options=(
-                ("grpc.max_receive_message_length", limit),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
-                # Connections end after a while, so that clients spread over new replicas.
-                ("grpc.max_connection_age_ms", AGE_SECONDS * 1000),
-                ("grpc.max_connection_age_grace_ms", AGE_GRACE_SECONDS * 1000),
-                ("grpc.max_metadata_size", 32 << 10),
-            ),
+            interceptors=(Patience(seconds=request_seconds, streams=MAX_STREAMS),),
+            options=_options(bounds, max_body_bytes, max_calls),
         )
         self._health: Final[Any] = _untyped.aio.HealthServicer()
         self._server.add_generic_rpc_handlers((service.handler(),))
@@ -72,3 +92,26 @@ class GrpcServer:
         """Refuse new calls, and wait for the others."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(seconds)
+
+
+def _options(bounds: Bounds, max_body_bytes: int, max_calls: int) -> tuple[tuple[str, int], ...]:
+    limit = min(max_body_bytes + _OVERHEAD, (1 << 31) - 1)
+    return (
+        ("grpc.max_receive_message_length", limit),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
+        # Connections end after a while, so that clients spread over new replicas.
+        ("grpc.max_connection_age_ms", AGE_SECONDS * 1000),
+        ("grpc.max_connection_age_grace_ms", AGE_GRACE_SECONDS * 1000),
+        ("grpc.max_allowed_incoming_connections", bounds.connections),
+        ("grpc.max_concurrent_streams", MAX_CALLS_OF_ONE),
+        # Two limits, one value: between them gRPC refuses at random.
+        ("grpc.max_metadata_size", MAX_HEADER_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_HEADER_BYTES),
+        ("grpc.server_handshake_timeout_ms", round(bounds.handshake_seconds * 1000)),
+        ("grpc.http2.settings_timeout", round(bounds.handshake_seconds * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.keepalive_time_ms", round(bounds.ping_seconds * 1000)),
+        ("grpc.keepalive_timeout_ms", round(bounds.pong_seconds * 1000)),
+        ("grpc.http2.ping_timeout_ms", round(bounds.pong_seconds * 1000)),
+    )

@@ -123,13 +123,17 @@ class InferenceService:
         started = time.perf_counter()
         left = context.time_remaining()
         seconds = self._seconds if left is None else min(left, self._seconds)
+        hold = self._budget.hold()
         try:
-            with self._budget.hold() as hold:
-                hold.grow(len(request))
-                answer: bytes = await self._scheduler.run(
-                    self._inference(request), seconds, size=len(request)
-                )
+            hold.grow(len(request))
+            answer: bytes = await self._scheduler.run(
+                self._inference(request), seconds, size=len(request)
+            )
+            if len(answer) > len(request):
+                hold.grow(len(answer))  # until its client has made room for it
+            context.add_done_callback(lambda _: hold.release())
         except BaseException as error:
+            hold.release()
             gone = not isinstance(error, Exception)  # the client has cancelled the call
             self._metrics.failure(_PROTOCOL, Kind.CANCELLED if gone else as_failure(error).kind)
             raise
