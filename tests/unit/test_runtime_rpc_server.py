@@ -41,7 +41,7 @@ async def live(port: int) -> bool:
     """Whether a client that behaves is answered."""
     untyped: Any = grpc.aio
     async with untyped.insecure_channel(f"127.0.0.1:{port}") as channel:
-        return bool(await channel.unary_unary(LIVE)(b"", timeout=20))
+        return bool(await channel.unary_unary(LIVE)(b"", timeout=20, wait_for_ready=True))
 
 
 def ends(connection: socket.socket) -> None:
