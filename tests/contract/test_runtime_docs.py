@@ -17,6 +17,7 @@ from modelseal_runtime.http import connection
 from modelseal_runtime.http.routes import route
 from modelseal_runtime.http.server import MAX_CONNECTIONS
 from modelseal_runtime.metrics import Metrics
+from modelseal_runtime.protocol import crowding
 from modelseal_runtime.protocol.failure import Kind
 from modelseal_runtime.protocol.query import MAX_ID, Identity
 from modelseal_runtime.rpc.server import AGE_SECONDS, MAX_CALLS_OF_ONE, MAX_STREAMS
@@ -104,3 +105,5 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{connection.KEEP_ALIVE_SECONDS:.0f} seconds for an idle" in PAGE
     assert f"{AGE_SECONDS // 60} minutes for a gRPC connection" in PAGE
     assert f"{MAX_ID:,} characters of id" in PAGE
+    assert f"{crowding.MAX_OBJECTS:,} objects and {crowding.MAX_LISTS:,} lists" in PAGE
+    assert f"{crowding.MAX_FIELDS:,} tensors and parameters" in PAGE

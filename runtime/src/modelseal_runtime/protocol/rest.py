@@ -6,6 +6,7 @@ of 0 makes the whole body the contents of the model's only input.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,7 @@ import orjson
 
 from modelseal.engine import DTYPES, Array, TensorSpec
 from modelseal.errors import shown
+from modelseal_runtime.protocol.crowding import require_few_parts
 from modelseal_runtime.protocol.failure import invalid
 from modelseal_runtime.protocol.query import MAX_ID, Identity, Interface, Query, Wanted
 from modelseal_runtime.protocol.tensors import (
@@ -29,6 +31,7 @@ HEADER_NAME: Final = "Inference-Header-Content-Length"
 HEADER_LENGTH: Final = HEADER_NAME.lower().encode()
 JSON_TYPE: Final = b"application/json"
 BINARY_TYPE: Final = b"application/octet-stream"
+_NOT_FINITE: Final = re.compile("-?(NaN|Inf)")
 _UNSUPPORTED: Final = ("shared_memory_region", "classification")
 
 
@@ -113,10 +116,17 @@ class _Cursor:
 
 
 def _json_object(text: memoryview) -> dict[str, Any]:
+    require_few_parts(text)
     try:
         fields = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise invalid(f"the body is not JSON (line {error.lineno}, column {error.colno})") from None
+        place = f"line {error.lineno}, column {error.colno}"
+        if _NOT_FINITE.match(error.doc, error.pos):
+            raise invalid(
+                f"the body is not JSON, which has no NaN and no Infinity ({place}); "
+                "send that input as binary data"
+            ) from None
+        raise invalid(f"the body is not JSON ({place})") from None
     if not isinstance(fields, dict):
         raise invalid("the body is not a JSON object")
     return fields

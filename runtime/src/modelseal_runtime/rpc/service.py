@@ -21,6 +21,7 @@ from modelseal_runtime.logs import Diary
 from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.proto import open_inference_pb2 as pb
 from modelseal_runtime.protocol import rpc
+from modelseal_runtime.protocol.crowding import require_few_fields
 from modelseal_runtime.protocol.failure import Failure, Kind, as_failure, invalid
 from modelseal_runtime.protocol.query import Query
 from modelseal_runtime.scheduler import Scheduler
@@ -148,6 +149,7 @@ class InferenceService:
         served = self._serving.find(self._serving.name)
 
         def parse() -> Query:
+            require_few_fields(data)
             try:
                 request = pb.ModelInferRequest.FromString(data)
             except DecodeError:
