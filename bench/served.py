@@ -90,6 +90,6 @@ def _runtime(parent: int) -> int:
         with contextlib.suppress(OSError):
             owner = int(path.read_text().rpartition(")")[2].split()[1])
             words = (path.parent / "cmdline").read_bytes()
-            if owner == parent and b"runtime" in words:
+            if owner == parent and b"modelseal_runtime" in words:
                 return int(path.parent.name)
     raise RuntimeError("the runtime's process is not there")
