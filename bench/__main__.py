@@ -14,6 +14,7 @@ QUESTIONS = (
     "sealing",
     "large",
     "serving",
+    "serving_peers",
     "operator_convergence",
     "rewrap",
 )

@@ -105,7 +105,7 @@ async def run(options: argparse.Namespace) -> dict[str, float]:
     while crew.idle:
         crew.due(time.perf_counter())
     await asyncio.sleep(0.5)
-    return await _count(crew, options.seconds)
+    return await _count(crew, options.seconds) | await _answered(crew, options.connections)
 
 
 async def _open(crew: Crew, rate: float, seconds: float) -> dict[str, float]:
@@ -114,6 +114,14 @@ async def _open(crew: Crew, rate: float, seconds: float) -> dict[str, float]:
     result = await _count(crew, seconds)
     task.cancel()
     return result
+
+
+async def _answered(crew: Crew, connections: int) -> dict[str, float]:
+    """Ask nothing more and wait for what is on its way: the server's work is then all counted."""
+    crew.closed = False
+    while len(crew.idle) < connections:
+        await asyncio.sleep(0.001)
+    return {"total": crew.total}
 
 
 async def _clock(crew: Crew, rate: float) -> None:

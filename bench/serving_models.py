@@ -9,7 +9,7 @@ import openvino as ov
 from openvino import opset13 as op
 
 SHAPE = (1, 3, 64, 64)
-CHANNELS = {0.3: 8, 1.0: 16, 2.0: 24, 10.0: 48, 50.0: 96}
+CHANNELS = {0.1: 4, 0.3: 8, 1.0: 16, 2.0: 24, 10.0: 48, 50.0: 96}
 
 
 def write_model(path: Path, milliseconds: float) -> float:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,27 +94,57 @@ def test_a_server_that_goes_away_under_load_answers_every_request(
     assert runtime.exit_code() == 0
 
 
-def test_a_thousand_connections_are_answered_at_once(serving: tuple[Runtime, Agent]) -> None:
-    runtime, _ = serving
+HEAD = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n"
+REQUEST = f"{HEAD}Inference-Header-Content-Length: 0\r\n\r\n".encode() + BODY
+
+
+@contextmanager
+def many_connections(runtime: Runtime, count: int) -> Iterator[list[socket.socket]]:
+    """Open connections, more than a program may without asking."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n"
-    request = f"{head}Inference-Header-Content-Length: 0\r\n\r\n".encode() + BODY
     try:
         with ExitStack() as stack:
-            connections = [
-                stack.enter_context(
-                    socket.create_connection(("127.0.0.1", runtime.ports["rest"]), 60)
-                )
-                for _ in range(1000)
-            ]
-            for connection in connections:
-                connection.sendall(request)
-            heads = [connection.recv(15) for connection in connections]
-            assert runtime.ask("/readyz", port="health").status == 200
+            address = ("127.0.0.1", runtime.ports["rest"])
+            yield [stack.enter_context(socket.create_connection(address, 60)) for _ in range(count)]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_connections_are_answered_at_once(serving: tuple[Runtime, Agent]) -> None:
+    runtime, _ = serving
+    with many_connections(runtime, 1000) as connections:
+        for connection in connections:
+            connection.sendall(REQUEST)
+        heads = [connection.recv(15) for connection in connections]
+        assert runtime.ask("/readyz", port="health").status == 200
     assert set(heads) == {b"HTTP/1.1 200 OK"}
+
+
+def test_a_thousand_slow_clients_hold_up_nobody_and_leave_nothing(
+    serving: tuple[Runtime, Agent],
+) -> None:
+    runtime, _ = serving
+    beginnings = (REQUEST[:40], REQUEST[:-100], REQUEST * 50)
+    whole = metric(runtime, "modelseal_request_memory_left_bytes")
+    with many_connections(runtime, 1000) as connections:
+        for number, connection in enumerate(connections):  # in the head, in the body, unread
+            connection.sendall(beginnings[number % len(beginnings)])
+        asked = http.client.HTTPConnection("127.0.0.1", runtime.ports["rest"], timeout=60)
+        for _ in range(100):
+            assert status(asked) == (200, False)
+        asked.close()
+        assert metric(runtime, "modelseal_request_memory_left_bytes") < whole
+    eventually(lambda: metric(runtime, "modelseal_request_memory_left_bytes") == whole)
+    assert metric(runtime, "modelseal_in_flight") == 0
+
+
+def metric(runtime: Runtime, name: str) -> float:
+    """Return a metric's value."""
+    for line in runtime.ask("/metrics", port="health").body.decode().splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rsplit(" ", 1)[1])
+    raise LookupError(name)
 
 
 def resident(runtime: Runtime) -> int:
