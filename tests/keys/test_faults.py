@@ -276,6 +276,17 @@ def test_nothing_of_the_environment_reaches_the_key_service(
         assert "ambient" not in repr(headers)
 
 
+def test_the_keys_of_a_connection_are_written_nowhere_whatever_the_environment_says(
+    key_service: KeyService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With them, whoever recorded the network traffic reads token and data key in it."""
+    settings, mount = key_service.settings(), key_service.transit()
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    keys = VaultTransitProvider(VaultClient(settings), mount=mount, key="models")
+    keys.wrap(Secret(DEK), CONTEXT)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_namespace_is_sent_where_one_is_configured(bench: Bench) -> None:
     bench.keys = bench.provider(namespace="team-a")
     bench.proxy.always = faults.status(403, b'{"errors":["permission denied"]}')

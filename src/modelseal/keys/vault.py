@@ -8,6 +8,8 @@ back is classified by `answers`.
 
 import ipaddress
 import random
+import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -207,6 +209,17 @@ class _Session(requests.Session):
         """Return no target, whatever the answer names."""
 
 
+class _Carrier(requests.adapters.HTTPAdapter):
+    """TLS as usual, but for urllib3's habit to write a session's keys where SSLKEYLOGFILE says."""
+
+    def init_poolmanager(self, *given: Any, **named: Any) -> None:
+        """Hand out connections that use a context of ours."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if sys.version_info >= (3, 13):
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        super().init_poolmanager(*given, **named, ssl_context=context)
+
+
 def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
     """Return what hvac calls to make its adapter; it gets ours."""
     return lambda **_: adapter
@@ -215,6 +228,7 @@ def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
 def _session(settings: VaultSettings) -> requests.Session:
     session = _Session()
     session.trust_env = False
+    session.mount("https://", _Carrier())
     session.verify = str(settings.ca_file) if settings.ca_file else True
     if settings.ca_file and not settings.ca_file.is_file():
         raise SettingsError(
