@@ -18,6 +18,7 @@ QUESTIONS = (
     "soak",
     "operator_convergence",
     "rewrap",
+    "lease_traffic",
     "withdrawal",
 )
 ROOT = Path(__file__).resolve().parents[1]
