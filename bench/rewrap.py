@@ -44,7 +44,7 @@ def _row(fleet: "Fleet", rounds: int) -> Row:
         baseline="bare",
         target="the key service's own rate",
         limit="two calls through hvac and requests and two syncs of the disk for each model: the "
-        "client's CPU, beside other work on this machine, not the key service",
+        "client's CPU, about 3 ms of it each, not the key service",
     )
 
 
