@@ -1,11 +1,23 @@
 """What every tier shares: one real key service for the whole run."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from modelseal.cli.story.openbao import running
 from support.openbao import KeyService
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted, wherever the tests themselves were started.
+
+    What `nohup` or a shell runs in the background ignores signals, and so would all its children;
+    what is handled, they do not inherit.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
