@@ -20,7 +20,8 @@ from modelseal_runtime.metrics import Metrics
 from modelseal_runtime.protocol import crowding
 from modelseal_runtime.protocol.failure import Kind
 from modelseal_runtime.protocol.query import MAX_ID, Identity
-from modelseal_runtime.rpc.server import AGE_SECONDS, MAX_CALLS_OF_ONE, MAX_STREAMS
+from modelseal_runtime.rpc.connections import LONGEST_SECONDS
+from modelseal_runtime.rpc.server import MAX_CALLS_OF_ONE, MAX_STREAMS
 from modelseal_runtime.scheduler import Scheduler
 from modelseal_runtime.serving import Serving
 from modelseal_runtime.settings import Settings
@@ -103,7 +104,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert f"{MAX_CALLS_OF_ONE:,} calls of one connection" in PAGE
     assert f"{MAX_STREAMS} streams at a time" in PAGE
     assert f"{connection.KEEP_ALIVE_SECONDS:.0f} seconds for an idle" in PAGE
-    assert f"{AGE_SECONDS // 60} minutes for a gRPC connection" in PAGE
+    assert f"{LONGEST_SECONDS / 60:.0f} minutes for a gRPC connection" in PAGE
     assert f"{MAX_ID:,} characters of id" in PAGE
     assert f"{crowding.MAX_OBJECTS:,} objects and {crowding.MAX_LISTS:,} lists" in PAGE
     assert f"{crowding.MAX_FIELDS:,} tensors and parameters" in PAGE

@@ -27,7 +27,12 @@ async def listening(bounds: Bounds) -> AsyncIterator[int]:
     scheduler = Scheduler(queue_size=1, observe=metrics.observe)
     service = InferenceService(Serving(), scheduler, metrics, Budget(1 << 20), request_timeout=5)
     server = GrpcServer(
-        service, max_body_bytes=1 << 20, max_calls=8, request_seconds=5, bounds=bounds
+        service,
+        max_body_bytes=1 << 20,
+        max_calls=8,
+        request_seconds=5,
+        drain_seconds=30,
+        bounds=bounds,
     )
     port = server.listen("127.0.0.1", 0)
     await server.start()

@@ -65,6 +65,7 @@ class Program:
             max_body_bytes=settings.max_body_bytes,
             max_calls=settings.queue_size + SPARE_CALLS,
             request_seconds=settings.request_timeout,
+            drain_seconds=settings.drain_seconds,
         )
         self._end: Final = Ending(self._unload, settings.termination_log)
         self._link: Final = agent.AgentLink(
@@ -125,14 +126,14 @@ class Program:
         )
 
     async def _quiet(self, until: float) -> None:
-        """Turn unready and answer on, until no request has come for a while."""
+        """Turn unready, and answer on until for a while nobody asked or was connected by gRPC."""
         self._serving.drain()
         log(logging.INFO, "draining", unfinished=self._scheduler.unfinished)
         if self._serving.model is None:
             return
         quiet_since = time.monotonic()
         while time.monotonic() < until - QUIET_SECONDS:
-            if self._scheduler.busy_since(quiet_since):
+            if self._scheduler.busy_since(quiet_since) or self._grpc.busy:
                 quiet_since = time.monotonic()
             if time.monotonic() - quiet_since >= QUIET_SECONDS:
                 return

@@ -25,6 +25,8 @@ from modelseal.contract import Env
 from modelseal.errors import PortInUse, SettingsError, shown
 
 LOCAL: Final = "127.0.0.1"
+DRAIN_SECONDS: Final = 10
+"""Less than a child may take to end."""
 _TAKEN: Final = (errno.EADDRINUSE, errno.EACCES)
 
 
@@ -172,6 +174,7 @@ def runtime_environment(wish: Wish) -> dict[str, str]:
             Env.REST_PORT: wish.http_port,
             Env.GRPC_PORT: wish.grpc_port,
             Env.HEALTH_PORT: wish.health_port,
+            Env.DRAIN_SECONDS: DRAIN_SECONDS,
             Env.ALLOW_SWAP: wish.allow_swap,
             Env.LOG_LEVEL: wish.log_level,
         }

@@ -10,12 +10,12 @@ from grpc_reflection.v1alpha import reflection
 from modelseal.errors import PortInUse, shown
 from modelseal_runtime.http.connection import HEADER_SECONDS, MAX_HEADER_BYTES
 from modelseal_runtime.http.server import MAX_CONNECTIONS
+from modelseal_runtime.rpc.connections import connected, life
 from modelseal_runtime.rpc.patience import Patience
 from modelseal_runtime.rpc.service import SERVICE, InferenceService
 
 _OVERHEAD: Final = 1 << 20
 """What a message may have beyond the body limit: names, shapes, parameters."""
-AGE_SECONDS: Final = 600
 AGE_GRACE_SECONDS: Final = 60
 MAX_CALLS_OF_ONE: Final = 1024
 """Calls at a time of one connection; more than run, so that the answer says why one does not."""
@@ -47,13 +47,15 @@ class GrpcServer:
         max_body_bytes: int,
         max_calls: int,
         request_seconds: float,
+        drain_seconds: float,
         bounds: Bounds = Bounds(),
     ) -> None:
         self._server: Final[Any] = aio.server(
             maximum_concurrent_rpcs=max_calls,
             interceptors=(Patience(seconds=request_seconds, streams=MAX_STREAMS),),
-            options=_options(bounds, max_body_bytes, max_calls),
+            options=(*_options(bounds, max_body_bytes), *_ages(drain_seconds)),
         )
+        self._port = 0
         self._health: Final[Any] = _untyped.aio.HealthServicer()
         self._server.add_generic_rpc_handlers((service.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -75,12 +77,18 @@ class GrpcServer:
             bound = 0
         if not bound:
             raise PortInUse(f"failed to listen on {shown(host)} port {port} for gRPC")
+        self._port = bound
         return bound
 
     async def start(self) -> None:
         """Answer calls."""
         await self.report(ready=False)
         await self._server.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client is connected, which may call at any moment."""
+        return connected(self._port)
 
     async def report(self, *, ready: bool) -> None:
         """Set what `grpc.health.v1` answers and tells its watchers."""
@@ -89,20 +97,17 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, seconds: float) -> None:
-        """Refuse new calls, and wait for the others."""
+        """Cancel new calls, even of clients who cannot know yet; wait for the others."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(seconds)
 
 
-def _options(bounds: Bounds, max_body_bytes: int, max_calls: int) -> tuple[tuple[str, int], ...]:
+def _options(bounds: Bounds, max_body_bytes: int) -> tuple[tuple[str, int], ...]:
     limit = min(max_body_bytes + _OVERHEAD, (1 << 31) - 1)
     return (
         ("grpc.max_receive_message_length", limit),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
-        # Connections end after a while, so that clients spread over new replicas.
-        ("grpc.max_connection_age_ms", AGE_SECONDS * 1000),
-        ("grpc.max_connection_age_grace_ms", AGE_GRACE_SECONDS * 1000),
         ("grpc.max_allowed_incoming_connections", bounds.connections),
         ("grpc.max_concurrent_streams", MAX_CALLS_OF_ONE),
         # Two limits, one value: between them gRPC refuses at random.
@@ -114,4 +119,11 @@ def _options(bounds: Bounds, max_body_bytes: int, max_calls: int) -> tuple[tuple
         ("grpc.keepalive_time_ms", round(bounds.ping_seconds * 1000)),
         ("grpc.keepalive_timeout_ms", round(bounds.pong_seconds * 1000)),
         ("grpc.http2.ping_timeout_ms", round(bounds.pong_seconds * 1000)),
+    )
+
+
+def _ages(drain_seconds: float) -> tuple[tuple[str, int], ...]:
+    return (
+        ("grpc.max_connection_age_ms", round(life(drain_seconds) * 1000)),
+        ("grpc.max_connection_age_grace_ms", AGE_GRACE_SECONDS * 1000),
     )
