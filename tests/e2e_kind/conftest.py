@@ -127,8 +127,9 @@ def module_place(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Uninstall last: every other test needs the operator."""
-    items.sort(key=lambda item: item.path.stem == "test_uninstalling")
+    """Replace the operator late and uninstall it last: every other test needs it."""
+    late = ("test_upgrading", "test_uninstalling")
+    items.sort(key=lambda item: late.index(item.path.stem) if item.path.stem in late else -1)
 
 
 @pytest.hookimpl(wrapper=True)

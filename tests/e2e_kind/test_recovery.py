@@ -2,10 +2,11 @@
 
 import pytest
 
-from support.kind_asking import answers_right
+from support.images import Images
+from support.kind_asking import answers_right, is_right
+from support.kind_load import ROOM, asking
 from support.kind_operator import NAMESPACE
 from support.kind_place import Place
-from support.kind_workloads import asking
 from support.kube import Json
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
@@ -15,7 +16,7 @@ pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 def served(module_place: Place) -> Place:
     module_place.provide()
     module_place.put(module_place.seal(), "filetype/1")
-    module_place.apply()
+    module_place.apply(serving=ROOM)
     module_place.until_ready()
     return module_place
 
@@ -55,13 +56,20 @@ def test_scaling_goes_through_the_resource_and_changes_nothing_else(served: Plac
     served.until_ready()
 
 
-def test_a_new_version_replaces_the_old_one_without_a_lost_request(served: Place) -> None:
+def test_a_new_version_replaces_the_old_one_without_a_lost_request(
+    served: Place, images: Images
+) -> None:
     served.put(served.seal("2", sequence=2), "filetype/2")
-    with asking(served) as load:
-        served.apply("filetype/2")
-        served.kube.until("version 2 serves alone", lambda: alone(served, "2"), seconds=150)
+    old = served.pod()
+    with asking(served, images.runtime) as load:
+        served.apply("filetype/2", serving=ROOM)
+        served.kube.until("version 2 serves", lambda: serves(served, "2"), seconds=150)
+        served.kube.run("wait", f"pod/{old}", "--for=delete", "--timeout=60s")
     assert load.failures == []
-    assert load.answers > 20
+    for client in load.clients:
+        assert client.answered > 10
+        assert {answer.version for answer in client.answers} == {"1", "2"}
+        assert all(is_right(served, answer.scores.reshape(1, -1)) for answer in client.answers)
 
 
 def kill(place: Place, pod: str, container: str) -> None:
@@ -87,6 +95,5 @@ def ready(place: Place) -> int:
     return int(place.resource()["status"].get("readyReplicas", 0))
 
 
-def alone(place: Place, version: str) -> bool:
-    status = place.resource()["status"]
-    return status["model"].get("version") == version and len(place.pods()) == 1
+def serves(place: Place, version: str) -> bool:
+    return bool(place.until_ready()["status"]["model"].get("version") == version)

@@ -9,7 +9,7 @@ from support.kube import condition
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 
 
-def test_one_apply_leads_to_the_same_numbers_as_the_plain_model(place: Place) -> None:
+def test_one_apply_leads_to_the_plain_models_numbers_bit_for_bit(place: Place) -> None:
     place.provide()
     place.put(place.seal(), "filetype/1")
     place.apply()

@@ -126,6 +126,13 @@ def build(name: str, containerfile: str, files: Iterable[tuple[Path, str]], *arg
     return tag
 
 
+def also_named(name: str, tag: str) -> str:
+    """Give an image another tag; returns the name with it."""
+    other = f"{name.rpartition(':')[0]}:{tag}"
+    _docker("tag", name, other)
+    return other
+
+
 def _part(part: str, name: str) -> str:
     text = _containerfile(part).read_text()
     files = [

@@ -25,9 +25,16 @@ def expected() -> Scores:
     return np.array(model(question())[0], dtype=np.float32)
 
 
+def is_right(place: Place, scores: Scores) -> bool:
+    """Compare an answer with OpenVINO's own: bit for bit, where both ran on one kind of CPU."""
+    wanted = expected()[: len(scores)]
+    if place.cluster.node is None:  # a cluster that was given: its CPU may add in another order
+        return np.allclose(scores, wanted, rtol=1e-3, atol=1e-5)
+    return scores.dtype == wanted.dtype and scores.tobytes() == wanted.tobytes()
+
+
 def answers_right(place: Place, name: str = "filetype") -> bool:
     """Ask over REST and gRPC, and compare both with OpenVINO's own answer."""
     with place.forwarded(name) as (rest, rpc):
         found = (asking.over_http(rest, name, question()), asking.over_grpc(rpc, name, question()))
-    # the server's threads may add in another order than this process does
-    return all(np.allclose(scores, expected(), rtol=1e-3, atol=1e-5) for scores in found)
+    return all(is_right(place, scores) for scores in found)

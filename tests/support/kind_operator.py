@@ -1,6 +1,7 @@
 """The chart as users install it, with the images of this checkout."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +13,19 @@ from support.kube import Kube
 CHART: Final = Path(__file__).resolve().parents[2] / "charts" / "modelseal"
 NAMESPACE: Final = "modelseal-system"
 RELEASE: Final = "modelseal"
+HELM: Final = "helm"
+HELM3: Final = "helm3"
+_DEFAULTS: Final = {"operator.reportSeconds": "5", "devices.enabled": "true"}
 
 
-def install(kube: Kube, images: Images) -> None:
+def install(
+    kube: Kube,
+    images: Images,
+    values: Mapping[str, str] | None = None,
+    *,
+    chart: Path = CHART,
+    program: str = HELM,
+) -> None:
     """Install or upgrade the release and wait for it, in a namespace that enforces `restricted`."""
     kube.apply(
         {
@@ -23,26 +34,28 @@ def install(kube: Kube, images: Images) -> None:
             "metadata": {"name": NAMESPACE, "labels": RESTRICTED},
         }
     )
-    values = {
+    chosen = {
         **_image("operator.image", images.operator),
         **_image("models.agent.image", images.agent),
         **_image("models.runtime.image", images.runtime),
-        "operator.reportSeconds": "5",
+        **_DEFAULTS,
+        **(values or {}),
     }
-    words = [f"--set={name}={value}" for name, value in values.items()]
-    helm(kube, "upgrade", "--install", RELEASE, str(CHART), "--wait", "--timeout=180s", *words)
+    words = ["upgrade", "--install", RELEASE, str(chart), "--wait", "--timeout=180s"]
+    words += [f"--set={name}={value}" for name, value in chosen.items()]
+    helm(kube, *words, program=program)
 
 
-def uninstall(kube: Kube) -> None:
+def uninstall(kube: Kube, *, program: str = HELM) -> None:
     """Uninstall the release and wait until it is gone."""
-    helm(kube, "uninstall", RELEASE, "--wait", "--timeout=120s")
+    helm(kube, "uninstall", RELEASE, "--wait", "--timeout=120s", program=program)
 
 
-def helm(kube: Kube, *words: str) -> str:
+def helm(kube: Kube, *words: str, program: str = HELM) -> str:
     """Run helm in the operator's namespace."""
     where = [f"--kubeconfig={kube.kubeconfig}", f"--namespace={NAMESPACE}"]
     done = subprocess.run(
-        [str(binary("helm")), *words, *where],
+        [str(binary(program)), *words, *where],
         capture_output=True,
         text=True,
         check=False,
