@@ -59,6 +59,23 @@ def test_a_server_of_the_given_ca_is_believed(folder: Path, tls: Certificates) -
         source.close()
 
 
+def test_the_keys_of_a_connection_are_written_nowhere_whatever_the_environment_says(
+    folder: Path, tls: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With them, whoever recorded the network traffic reads the source's bearer token in it."""
+    log = tmp_path / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(log))
+    with serving(folder, tls) as origin:
+        straight = HttpSource(f"{origin.address}/m", ca_file=tls.ca)
+        assert read(straight) == DATA[:100]
+        straight.close()
+        through = HttpSource("https://127.0.0.1:1/m", proxy=origin.address, timeout=SHORT)
+        with pytest.raises(SourceUnavailable):
+            through.read_seal()
+        through.close()
+    assert not log.exists()
+
+
 @pytest.mark.parametrize("trust", ["another CA", "the system"])
 def test_a_server_of_another_ca_is_not_asked_anything(
     folder: Path, tls: Certificates, tmp_path: Path, trust: str

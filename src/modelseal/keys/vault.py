@@ -8,8 +8,6 @@ back is classified by `answers`.
 
 import ipaddress
 import random
-import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import requests
 import urllib3
 from hvac.adapters import RawAdapter
 
+from modelseal import tls
 from modelseal.contract import MAX_TOKEN_TTL
 from modelseal.errors import (
     KeyAccessDenied,
@@ -214,10 +213,7 @@ class _Carrier(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *given: Any, **named: Any) -> None:
         """Hand out connections that use a context of ours."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if sys.version_info >= (3, 13):
-            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-        super().init_poolmanager(*given, **named, ssl_context=context)
+        super().init_poolmanager(*given, **named, ssl_context=tls.client_context())
 
 
 def _given(adapter: _Adapter) -> Callable[..., _Adapter]:

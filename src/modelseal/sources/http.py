@@ -6,7 +6,6 @@ stay with the address that was configured; nothing is taken from the environment
 """
 
 import re
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import urllib3
 from urllib3.util import Retry, Timeout
 
+from modelseal import tls
 from modelseal.contract import MAX_SEAL_BYTES, SEAL_NAME
 from modelseal.errors import (
     LimitExceeded,
@@ -214,15 +214,20 @@ def _pool(ca_file: Path | None, proxy: str | None, timeout: Timeout) -> urllib3.
         retry_after_max=MAX_RETRY_AFTER,
     )
     try:
-        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        context = tls.trusting(ca_file)
         if proxy:
             return urllib3.ProxyManager(
-                proxy, maxsize=POOL_SIZE, retries=retries, timeout=timeout, ssl_context=context
+                proxy,
+                proxy_ssl_context=tls.trusting(None),
+                maxsize=POOL_SIZE,
+                retries=retries,
+                timeout=timeout,
+                ssl_context=context,
             )
         return urllib3.PoolManager(
             maxsize=POOL_SIZE, retries=retries, timeout=timeout, ssl_context=context
         )
-    except (OSError, ssl.SSLError):
+    except OSError:
         raise SettingsError(f"failed to read the source's CA {shown(str(ca_file))}") from None
     except (urllib3.exceptions.HTTPError, ValueError):
         raise SettingsError("failed to read the source's proxy: not an address") from None

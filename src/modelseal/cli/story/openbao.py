@@ -11,7 +11,6 @@ import importlib
 import json
 import shutil
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from modelseal import tls
 from modelseal.errors import KeyServiceUnavailable, ModelsealError
 
 HOST: Final = "127.0.0.1"
@@ -47,7 +47,7 @@ class OpenBao:
             KeyServiceUnavailable: the answer is no success; its body is not repeated.
 
         """
-        context = ssl.create_default_context(cafile=str(self.ca_file))
+        context = tls.trusting(self.ca_file)
         connection = http.client.HTTPSConnection(
             HOST, self.port, timeout=REQUEST_SECONDS, context=context
         )
