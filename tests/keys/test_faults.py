@@ -2,6 +2,8 @@
 
 import base64
 import secrets
+import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,8 @@ from modelseal.errors import (
 )
 from modelseal.keys import VaultSettings
 from modelseal.keys.transit import VaultTransitProvider
-from modelseal.keys.vault import MAX_ANSWER, TRIES, VaultClient
+from modelseal.keys.vault import TRIES, VaultClient
+from modelseal.keys.wire import MAX_ANSWER, Patience
 from modelseal.secret import Secret
 from support import certificates
 from support import fault_proxy as faults
@@ -52,7 +55,9 @@ class Bench:
         changes = {"address": self.proxy.address} | changes
         settings = replace(self.proxy.service.settings(), **changes)
         client = VaultClient(
-            settings, pause=self.pauses.append, timeout=(3.0, 0.3), answer_seconds=0.5
+            settings,
+            pause=self.pauses.append,
+            patience=Patience(connect=3.0, read=0.3, answer=0.5),
         )
         return VaultTransitProvider(client, mount=self.mount, key="models")
 
@@ -133,6 +138,35 @@ def test_a_service_that_is_not_there_is_unavailable_after_bounded_tries(bench: B
     bench.keys = VaultTransitProvider(client, mount=bench.mount, key="models")
     bench.fails(KeyServiceUnavailable)
     assert len(bench.pauses) == TRIES - 1
+
+
+def test_all_questions_go_through_one_connection(bench: Bench) -> None:
+    """A handshake costs more than a question: rewrapping many models would take twice as long."""
+    clients: list[Any] = []
+
+    def noted(handler: faults.Handler) -> None:
+        clients.append(handler.client_address)
+        handler.answer(*handler.forwarded())
+
+    bench.proxy.always = noted
+    for _ in range(3):
+        assert bench.unwrap() == DEK
+    assert len(clients) == 3
+    assert len(set(clients)) == 1
+
+
+def test_a_kept_connection_that_the_server_ended_costs_no_try(bench: Bench) -> None:
+    def last(handler: faults.Handler) -> None:
+        handler.answer(*handler.forwarded())
+        handler.connection.shutdown(socket.SHUT_RDWR)
+        ended.set()
+
+    ended = threading.Event()
+    bench.proxy.faults.append(last)
+    assert bench.unwrap() == DEK
+    assert ended.wait(10)
+    assert bench.unwrap() == DEK
+    assert bench.pauses == []
 
 
 @pytest.mark.parametrize("code", [302, 307])

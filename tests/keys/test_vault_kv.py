@@ -21,6 +21,7 @@ from modelseal.errors import (
 from modelseal.keys import KeyProvider, open_provider, parse_key_uri
 from modelseal.keys.vault import VaultClient
 from modelseal.keys.vault_kv import VaultKvProvider
+from modelseal.keys.wire import Patience
 from modelseal.secret import Secret
 from support import fault_proxy as faults
 from support.agent_peer import until
@@ -226,7 +227,7 @@ def test_an_outage_is_no_refusal(store: Store, proxy: FaultProxy, fault: faults.
     client = VaultClient(
         replace(store.service.settings(), address=proxy.address),
         pause=lambda _: None,
-        timeout=(3.0, 0.3),
+        patience=Patience(connect=3.0, read=0.3, answer=30.0),
     )
     keys = VaultKvProvider(client, parse_key_uri(f"vault-kv:{store.mount}/models/kek#key"))
     with pytest.raises(KeyServiceError):

@@ -1,29 +1,32 @@
 """The hardened client for Vault and OpenBao; the only module that knows hvac.
 
 hvac follows redirects with the token in hand, honours ambient proxies, CA bundles and tokens, never
-tries again, and puts bodies into exceptions. Here a session without environment, redirects or
-ambient token carries each request, with timeouts, bounded tries and bounded answers, and what comes
-back is classified by `answers`.
+tries again, and puts bodies into exceptions. Here hvac only words the requests; a connection of
+ours without environment, redirects or ambient token carries each of them, with timeouts, bounded
+tries and bounded answers, and what comes back is classified by `answers`.
 """
 
 import ipaddress
+import json
 import random
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import hvac
-import requests
-import urllib3
 from hvac.adapters import RawAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from modelseal import tls
 from modelseal.contract import MAX_TOKEN_TTL
 from modelseal.errors import (
     KeyAccessDenied,
+    KeyServiceError,
     KeyServiceProtocolError,
     KeyServiceUnavailable,
     KeyServiceUntrusted,
@@ -33,14 +36,11 @@ from modelseal.errors import (
 )
 from modelseal.keys.answers import RETRIED, Answer, read_answer, request_id
 from modelseal.keys.settings import AppRoleAuth, JwtAuth, TokenAuth, VaultSettings
+from modelseal.keys.wire import Patience, Wire, WireError, WireTimeout, WireTooLong, WireUntrusted
 from modelseal.secret import Secret
 
 TRIES: Final = 4
-TIMEOUT: Final = (3.05, 10.0)
-"""Seconds for connecting, and for each read of an answer."""
-ANSWER_SECONDS: Final = 30.0
-"""Seconds for the whole body of an answer, however steadily it drips."""
-MAX_ANSWER: Final = 1 << 20
+PATIENCE: Final = Patience(connect=3.05, read=10.0, answer=30.0)
 MAX_RETRY_AFTER: Final = 5.0
 _FIRST_PAUSE: Final = 0.2
 _Result = TypeVar("_Result")
@@ -56,16 +56,14 @@ class VaultClient:
         settings: VaultSettings,
         *,
         pause: Callable[[float], object] = time.sleep,
-        timeout: tuple[float, float] = TIMEOUT,
-        answer_seconds: float = ANSWER_SECONDS,
+        patience: Patience = PATIENCE,
     ) -> None:
         """Prepare; nothing is asked yet.
 
         Args:
             settings: the server and the way in.
             pause: waits that many seconds between tries.
-            timeout: seconds for connecting, and for each read.
-            answer_seconds: for the whole body of an answer.
+            patience: how long each step of a try may take.
 
         Raises:
             SettingsError: the address or the CA makes no sense.
@@ -78,12 +76,11 @@ class VaultClient:
             base_uri=settings.address,
             token="",
             namespace=settings.namespace,
-            session=_session(settings),
-            timeout=timeout,
-            allow_redirects=False,
         )
         self._adapter.pause = pause
-        self._adapter.answer_seconds = answer_seconds
+        self._adapter.wire = Wire(
+            settings.address, context=_context(settings.ca_file), patience=patience
+        )
         self._hvac: Final = hvac.Client(
             url=settings.address, token="", adapter=_given(self._adapter)
         )
@@ -165,55 +162,61 @@ class VaultClient:
         else:
             body = {"role": auth.role, "jwt": credential}
         path = f"/v1/auth/{auth.mount}/login"
-        answer: dict[str, Any] = self._adapter.request("post", path, json=body)
-        return answer
+        return self._adapter.request("post", path, json=body)
 
 
 class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
-    """hvac's way to the network, hardened: bounded tries, bounded bodies, our own errors."""
+    """hvac's way to the network, in place of its own: bounded tries, and our own errors."""
 
+    wire: Wire
     pause: Callable[[float], object] = staticmethod(time.sleep)
-    answer_seconds: float = ANSWER_SECONDS
     last_id: str | None = None
 
-    def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: object = None,
+        params: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """Ask until there is an answer that a new try would not change."""
-        kwargs["raise_exception"] = False
-        kwargs["stream"] = True
         login = url.startswith("/v1/auth/") and url.endswith("/login")
+        path = f"{url}?{urlencode(params)}" if params else url
+        sent = None if json is None else _encoded(json)
+        told = {**self._headers(body=sent is not None), **(headers or {})}
         for attempt in range(1, TRIES + 1):
-            last = attempt == TRIES
             try:
-                with super().request(method, url, *args, **kwargs) as response:
-                    if response.status_code not in RETRIED or last:
-                        body = _bounded_body(response, self.answer_seconds)
-                        answer = Answer(status=response.status_code, body=body, login=login)
-                        document = read_answer(answer)
-                        self.last_id = request_id(document)
-                        return document
-                    wait = _retry_after(response)
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                reply = self.wire.ask(method.upper(), path, told, sent)
+            except WireError as error:
                 failure = _unreachable(error)
-                if last or isinstance(failure, KeyServiceUntrusted):
+                if attempt == TRIES or type(failure) is not KeyServiceUnavailable:
                     raise failure from None
                 wait = 0.0
+            else:
+                if reply.status not in RETRIED or attempt == TRIES:
+                    document = read_answer(
+                        Answer(status=reply.status, body=reply.body, login=login)
+                    )
+                    self.last_id = request_id(document)
+                    return document
+                wait = _seconds(reply.retry_after)
             self.pause(max(wait, _jittered(attempt)))
         raise AssertionError("the last try returns or raises")
 
+    def _headers(self, *, body: bool) -> dict[str, str]:
+        named = {
+            "X-Vault-Request": "true",
+            "X-Vault-Token": self.token,
+            "X-Vault-Namespace": self.namespace,
+            "Content-Type": "application/json" if body else None,
+        }
+        return {name: value for name, value in named.items() if value}
 
-class _Session(requests.Session):
-    """A session that knows no redirects: even one not followed would be read without bound."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return no target, whatever the answer names."""
-
-
-class _Carrier(requests.adapters.HTTPAdapter):
-    """TLS as usual, but for urllib3's habit to write a session's keys where SSLKEYLOGFILE says."""
-
-    def init_poolmanager(self, *given: Any, **named: Any) -> None:
-        """Hand out connections that use a context of ours."""
-        super().init_poolmanager(*given, **named, ssl_context=tls.client_context())
+def _encoded(document: object) -> bytes:
+    return json.dumps(document).encode()
 
 
 def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
@@ -221,16 +224,20 @@ def _given(adapter: _Adapter) -> Callable[..., _Adapter]:
     return lambda **_: adapter
 
 
-def _session(settings: VaultSettings) -> requests.Session:
-    session = _Session()
-    session.trust_env = False
-    session.mount("https://", _Carrier())
-    session.verify = str(settings.ca_file) if settings.ca_file else True
-    if settings.ca_file and not settings.ca_file.is_file():
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the CA that is configured; else the public ones that `requests` brings."""
+    try:
+        return tls.trusting(ca_file or Path(DEFAULT_CA_BUNDLE_PATH))
+    except OSError as error:
         raise SettingsError(
-            f"failed to read the key service's CA {shown(str(settings.ca_file))}: no such file"
-        )
-    return session
+            f"failed to read the key service's CA {shown(str(ca_file))}: {_cause(error)}"
+        ) from None
+
+
+def _cause(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return "not a certificate" if isinstance(error, ssl.SSLError) else "not readable"
 
 
 def _require_address(address: str) -> None:
@@ -260,40 +267,22 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _bounded_body(response: requests.Response, seconds: float) -> bytes:
-    """Read a body that neither is too long nor takes too long.
-
-    Raises:
-        KeyServiceProtocolError: it is longer than any answer.
-        requests.Timeout: it was not there in time.
-
-    """
-    deadline = time.monotonic() + seconds
-    body = bytearray()
-    while part := response.raw.read1(MAX_ANSWER + 1 - len(body), decode_content=True):
-        body += part
-        if len(body) > MAX_ANSWER:
-            raise KeyServiceProtocolError("failed to use the key service: its answer is too long")
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-    return bytes(body)
-
-
-def _unreachable(error: Exception) -> KeyServiceUnavailable:
+def _unreachable(error: WireError) -> KeyServiceError:
     """Name what failed on the way, without the address or anything that was sent."""
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, WireTooLong):
+        return KeyServiceProtocolError("failed to use the key service: its answer is too long")
+    if isinstance(error, WireUntrusted):
         return KeyServiceUntrusted(
             "failed to reach the key service: its certificate is not trusted or not for this host"
         )
-    if isinstance(error, requests.exceptions.Timeout | urllib3.exceptions.TimeoutError):
+    if isinstance(error, WireTimeout):
         return KeyServiceUnavailable("failed to reach the key service: it does not answer in time")
     return KeyServiceUnavailable("failed to reach the key service: the connection fails")
 
 
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    decimal = value.isascii() and value.isdecimal()
-    return min(float(value), MAX_RETRY_AFTER) if decimal else 0.0
+def _seconds(retry_after: str) -> float:
+    decimal = retry_after.isascii() and retry_after.isdecimal()
+    return min(float(retry_after), MAX_RETRY_AFTER) if decimal else 0.0
 
 
 def _jittered(attempt: int) -> float:
