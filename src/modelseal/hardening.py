@@ -82,13 +82,13 @@ def posture(root: Path = _ROOT) -> dict[Posture, Value]:
         Posture.DUMPABLE: bool(ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)),
         Posture.SWAP: swap_active(root),
         Posture.CORE_LIMIT: resource.getrlimit(resource.RLIMIT_CORE)[0],
-        Posture.CORE_PIPED: _text(root / "proc/sys/kernel/core_pattern").startswith("|"),
+        Posture.CORE_PIPED: _core_piped(root),
         Posture.MEMORY_LOCK: None if memlock == resource.RLIM_INFINITY else memlock,
         Posture.PTRACE_SCOPE: _number(root / "proc/sys/kernel/yama/ptrace_scope"),
         Posture.SECCOMP: _SECCOMP.get(status.get("Seccomp", "").strip()),
         Posture.NO_NEW_PRIVILEGES: status.get("NoNewPrivs", "").strip() == "1",
         Posture.READ_ONLY_ROOT: bool(os.statvfs("/").f_flag & os.ST_RDONLY),
-        Posture.USER_NAMESPACE: _text(root / "proc/self/uid_map").split()[:2] != ["0", "0"],
+        Posture.USER_NAMESPACE: _in_user_namespace(root),
         Posture.ROOT: os.geteuid() == 0,
         Posture.CONFIDENTIAL_MEMORY: _confidential_guest(root),
     }
@@ -112,6 +112,16 @@ def require(demands: Iterable[Demand], measured: Mapping[Posture, Value]) -> Non
 def _met(demand: Demand, measured: Mapping[Posture, Value]) -> bool:
     name, good = _MET[demand]
     return good(measured.get(name))
+
+
+def _core_piped(root: Path) -> bool | None:
+    pattern = _text(root / "proc/sys/kernel/core_pattern")
+    return pattern.startswith("|") if pattern else None
+
+
+def _in_user_namespace(root: Path) -> bool | None:
+    mapped = _text(root / "proc/self/uid_map").split()[:2]
+    return mapped != ["0", "0"] if mapped else None
 
 
 def _confidential_guest(root: Path) -> str | None:

@@ -1,6 +1,8 @@
 """What is measured of a process and its node, and what may be demanded of it."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +65,64 @@ def test_nothing_demanded_accepts_everything() -> None:
 
 def test_every_name_is_measured_and_nothing_else() -> None:
     assert set(posture()) == set(Posture)
+
+
+HEAD = "Filename\tType\tSize\tUsed\tPriority\n"
+SWAPS = f"{HEAD}/dev/sda2 partition 9 0 -2\n"
+INIT_MAP = "         0          0 4294967295\n"
+FACTS = [
+    pytest.param("proc/swaps", HEAD, Posture.SWAP, False, id="no swap"),
+    pytest.param("proc/swaps", SWAPS, Posture.SWAP, True, id="swap"),
+    pytest.param("proc/sys/kernel/core_pattern", "core", Posture.CORE_PIPED, False, id="a file"),
+    pytest.param("proc/sys/kernel/core_pattern", "|/bin/a %p", Posture.CORE_PIPED, True, id="pipe"),
+    pytest.param("proc/sys/kernel/yama/ptrace_scope", "2\n", Posture.PTRACE_SCOPE, 2, id="yama"),
+    pytest.param("proc/sys/kernel/none", "", Posture.CORE_PIPED, None, id="no pattern"),
+    pytest.param("proc/sys/kernel/none", "", Posture.PTRACE_SCOPE, None, id="no yama"),
+    pytest.param("proc/self/status", "Seccomp:\t2\n", Posture.SECCOMP, "filter", id="filter"),
+    pytest.param("proc/self/status", "Seccomp:\t0\n", Posture.SECCOMP, "off", id="unconfined"),
+    pytest.param("proc/self/status", "Name:\tx\n", Posture.SECCOMP, None, id="no seccomp"),
+    pytest.param(
+        "proc/self/status", "NoNewPrivs:\t1\n", Posture.NO_NEW_PRIVILEGES, True, id="no new"
+    ),
+    pytest.param(
+        "proc/self/status", "NoNewPrivs:\t0\n", Posture.NO_NEW_PRIVILEGES, False, id="new ones"
+    ),
+    pytest.param("proc/self/uid_map", INIT_MAP, Posture.USER_NAMESPACE, False, id="the host's"),
+    pytest.param(
+        "proc/self/uid_map", "0 100000 65536\n", Posture.USER_NAMESPACE, True, id="its own"
+    ),
+    pytest.param("proc/self/none", "", Posture.USER_NAMESPACE, None, id="no map"),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "name", "found"), FACTS)
+def test_each_fact_is_read_where_the_kernel_tells_it(
+    tmp_path: Path, file: str, text: str, name: Posture, found: Value
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    assert posture(tmp_path)[name] == found
+
+
+def test_swap_that_the_cgroup_forbids_is_no_swap(tmp_path: Path) -> None:
+    group = tmp_path / "sys/fs/cgroup/pod"
+    group.mkdir(parents=True)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/swaps").write_text(SWAPS)
+    (tmp_path / "proc/self/cgroup").write_text("0::/pod\n")
+    for limit, active in (("0\n", False), ("max\n", True)):
+        (group / "memory.swap.max").write_text(limit)
+        assert posture(tmp_path)[Posture.SWAP] is active
+
+
+def test_a_process_of_ours_can_neither_be_dumped_nor_write_a_core() -> None:
+    program = "from modelseal.hardening import harden, posture; harden(allow_swap=True); "
+    program += "print(*(posture()[name] for name in ('dumpable', 'coreLimit')))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "1"]
 
 
 @pytest.mark.parametrize(

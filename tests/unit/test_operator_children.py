@@ -97,6 +97,12 @@ def test_pods_satisfy_the_restricted_pod_security_standard(name: str) -> None:
     assert all(set(volume) - {"name"} <= allowed for volume in spec["volumes"])
 
 
+def test_the_class_of_runtime_that_a_model_asks_for_is_passed_on_and_no_other() -> None:
+    asked = context(model_object(template={"runtimeClassName": "kata-qemu-tdx"}))
+    assert pod_spec(build_children(asked))["runtimeClassName"] == "kata-qemu-tdx"
+    assert "runtimeClassName" not in pod_spec(build_children(context()))
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_plaintext_has_no_disk_backed_volume_to_go_to(name: str) -> None:
     spec = pod_spec(build_children(VARIANTS[name]()))
