@@ -1,5 +1,6 @@
 """The real agent in front of a key service that refuses, lies or is away: nothing is delivered."""
 
+import base64
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from modelseal.contract import Env
+from modelseal.errors import ManifestMacMismatch
 from modelseal.keys import open_provider
 from support import fault_proxy as faults
 from support.agent_models import SealedModel, seal_model
@@ -111,6 +113,19 @@ def test_a_wrapped_key_of_another_seal_ends_the_agent_with_its_own_exit_code(sce
         assert agent.wait() == 65
         message = agent.termination()
     assert message["reason"] == "WrappedKeyInvalid"
+    assert os.listdir(scene.volume) == []
+
+
+@pytest.mark.negative(14)
+def test_a_key_service_that_answers_with_another_key_is_found_out_by_the_manifest(
+    scene: Scene,
+) -> None:
+    """It is what a service would do that lies, and one that repeats an answer of another seal."""
+    another = base64.b64encode(bytes(range(32))).decode()
+    scene.proxy.always = faults.altered(lambda answer: answer["data"].update(plaintext=another))
+    with scene.agent() as agent:
+        assert agent.wait() == ManifestMacMismatch.exit_code
+        assert agent.termination()["reason"] == "ManifestMacMismatch"
     assert os.listdir(scene.volume) == []
 
 

@@ -1,5 +1,6 @@
 """Rotation as an owner does it, on a real server: rotate, rewrap a folder, raise the minimum."""
 
+import base64
 import json
 import shutil
 import signal
@@ -19,7 +20,7 @@ from support.cli import Result, everything_below, program, run
 from support.cli_models import plain_ir
 from support.fault_proxy import FaultProxy, Handler
 from support.http_origin import serving
-from support.openbao import KeyService
+from support.openbao import KeyService, hcl
 
 pytestmark = pytest.mark.keys
 NAMES = ("filetype", "faces", "plates", "speech")
@@ -168,9 +169,6 @@ def test_a_key_service_that_goes_away_stops_the_run_which_can_be_started_again(
     monkeypatch.setattr("modelseal.keys.vault.TRIES", 1)
     monkeypatch.setenv("VAULT_ADDR", proxy.address)
 
-    def through(handler: Handler) -> None:
-        handler.answer(*handler.forwarded())
-
     proxy.faults += [through] * 4
     proxy.always = faults.status(503)
     result = fleet.rewrap("--json", "--jobs", "1")
@@ -181,27 +179,82 @@ def test_a_key_service_that_goes_away_stops_the_run_which_can_be_started_again(
     assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 2, "current": 2}
 
 
-@pytest.mark.parametrize("answer", ["another key", "nonsense"])
+def through(handler: Handler) -> None:
+    handler.answer(*handler.forwarded())
+
+
+def nonsense(document: dict[str, Any], _: str) -> None:
+    document["data"]["ciphertext"] = "nonsense"
+
+
+def another_key(document: dict[str, Any], _: str) -> None:
+    wrapped = document["data"]["ciphertext"]
+    spoilt = wrapped[:-4] + ("AAAA" if wrapped[-4:] != "AAAA" else "BBBB")
+    document["data"]["ciphertext"] = spoilt
+
+
+def a_replay(document: dict[str, Any], other: str) -> None:
+    document["data"]["ciphertext"] = other.replace(":v1:", ":v2:")
+
+
+def another_data_key(document: dict[str, Any], _: str) -> None:
+    document["data"]["plaintext"] = base64.b64encode(bytes(32)).decode()
+
+
+LIES = [
+    pytest.param([nonsense], errors.KeyServiceProtocolError, id="nonsense"),
+    pytest.param([another_key], errors.WrappedKeyInvalid, id="another key"),
+    pytest.param([a_replay], errors.WrappedKeyInvalid, id="a replay"),
+    pytest.param([None, another_data_key], errors.ManifestMacMismatch, id="another data key"),
+]
+
+
+@pytest.mark.parametrize(("lies", "kind"), LIES)
 def test_a_new_file_that_does_not_open_never_replaces_the_old_one(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, answer: str
+    fleet: Fleet,
+    proxy: FaultProxy,
+    monkeypatch: pytest.MonkeyPatch,
+    lies: list[Callable[[dict[str, Any], str], None] | None],
+    kind: type[errors.ModelsealError],
 ) -> None:
+    """The key service lies in its first answer, to the rewrap, or in its second, to the trial."""
     fleet.rotate("faces")
     before, files = fleet.text("faces"), everything_below(fleet.sealed / "faces")
+    other = parse_seal(fleet.text("plates")).recipients[0].wrapped
     monkeypatch.setenv("VAULT_ADDR", proxy.address)
-
-    def lie(document: dict[str, Any]) -> None:
-        wrapped = document["data"]["ciphertext"]
-        spoilt = wrapped[:-4] + ("AAAA" if wrapped[-4:] != "AAAA" else "BBBB")
-        document["data"]["ciphertext"] = spoilt if answer == "another key" else "nonsense"
-
-    proxy.faults.append(faults.altered(lie))
+    for lie in lies:
+        proxy.faults.append(through if lie is None else faults.altered(told(lie, other)))
     result = fleet.rewrap(place=fleet.sealed / "faces")
-    assert result.code in (
-        errors.WrappedKeyInvalid.exit_code,
-        errors.KeyServiceProtocolError.exit_code,
-    )
+    assert result.code == kind.exit_code
     assert fleet.text("faces") == before
     assert everything_below(fleet.sealed / "faces") == files
+
+
+def told(lie: Callable[[dict[str, Any], str], None], other: str) -> Callable[[Any], None]:
+    """Return the lie with what another model's seal holds."""
+    return lambda document: lie(document, other)
+
+
+def test_a_token_that_ends_in_the_middle_leaves_each_model_old_or_new_and_a_new_one_goes_on(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.rotate()
+    token = fleet.service.token(fleet.service.policy(hcl(f"{fleet.mount}/*")))
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+
+    def ended(handler: Handler) -> None:
+        fleet.service.call("POST", "auth/token/revoke", {"token": token})
+        through(handler)
+
+    proxy.faults += [*[through] * 4, ended]
+    result = fleet.rewrap("--json", "--jobs", "1")
+    assert result.code == errors.KeyAccessDenied.exit_code
+    assert result.json["counts"] == {"rewrapped": 2, "failed": 2}
+    assert sorted(fleet.versions().values()) == ["v1", "v1", "v2", "v2"]
+    assert token not in result.err + result.out
+    monkeypatch.setenv("VAULT_TOKEN", fleet.service.server.root_token)
+    assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 2, "current": 2}
 
 
 def test_whoever_may_only_rewrap_can_rewrap(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,9 +377,6 @@ def test_models_are_rewrapped_side_by_side_and_reported_in_order(
 
     def wait_for_the_others(handler: Handler) -> None:
         together_now.wait()
-        handler.answer(*handler.forwarded())
-
-    def through(handler: Handler) -> None:
         handler.answer(*handler.forwarded())
 
     proxy.faults += [through, through, *[wait_for_the_others] * 3]
