@@ -12,6 +12,7 @@ import fcntl
 import mmap
 import os
 import stat
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -25,7 +26,7 @@ _F_SEAL_SEAL: Final = 0x1
 _F_SEAL_GROW: Final = 0x4
 _F_SEAL_FUTURE_WRITE: Final = 0x10
 _SEALS: Final = _F_SEAL_SEAL | _F_SEAL_GROW | _F_SEAL_FUTURE_WRITE
-_PREFAULT_STEP: Final = 16 << 20
+_HUGE_MEMFDS: Final = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 PAGE: Final = mmap.PAGESIZE
 
@@ -96,14 +97,33 @@ class PlaintextMemory:
         """
         end = self._length if length is None else min(page_aligned(offset + length), self._length)
         start = offset // PAGE * PAGE
-        while start < end:
-            step = min(_PREFAULT_STEP, end - start)
-            if _libc.madvise(self._address + start, step, _MADV_POPULATE_WRITE) != 0:
-                code = ctypes.get_errno()
-                if code == errno.EINVAL:
-                    return
+        if _libc.madvise(self._address + start, end - start, _MADV_POPULATE_WRITE) != 0:
+            code = ctypes.get_errno()
+            if code != errno.EINVAL:
                 raise OutOfMemory(f"failed to get memory for the model: {os.strerror(code)}")
-            start += step
+
+    @property
+    def writes_well(self) -> bool:
+        """Whether `write` costs less than the first touch of a page through `view`.
+
+        The kernel neither zeroes nor faults in the page of a memfd that is written whole; but a
+        touch is cheaper still where it may give huge pages to memfds.
+        """
+        return self._fd >= 0 and not _huge_memfds()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Copy into the memfd, for which `writes_well`; thread-safe; not after `seal`.
+
+        Raises:
+            OutOfMemory: the memory cannot be had.
+
+        """
+        try:
+            while len(data) > 0:
+                done = os.pwrite(self._fd, data, offset)
+                offset, data = offset + done, data[done:]
+        except OSError as error:
+            raise OutOfMemory(f"failed to get memory for the model: {error.strerror}") from error
 
     def seal(self) -> None:
         """Make the content final: no growth, no new writer, our own mapping read-only."""
@@ -189,6 +209,15 @@ def map_delivered(descriptor: int, length: int) -> mmap.mmap:
     mapping.madvise(mmap.MADV_DONTDUMP)
     mapping.madvise(mmap.MADV_DONTFORK)
     return mapping
+
+
+def _huge_memfds() -> bool:
+    """Say whether the kernel may give huge pages to memfds that ask for them."""
+    try:
+        chosen = _HUGE_MEMFDS.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return "[never]" not in chosen and "[deny]" not in chosen
 
 
 def _delivery_problem(descriptor: int, length: int) -> str:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from modelseal import cgroups, handover
 from modelseal.contract import MAX_INDEX_BYTES, Stage
@@ -28,6 +29,7 @@ from modelseal.envelope import (
     verify_mac,
     verify_signature,
 )
+from modelseal.envelope.payload import Store
 from modelseal.envelope.workers import Progress
 from modelseal.errors import LimitExceeded, ModelTooLarge, NoRecipient, OutOfMemory
 from modelseal.keys.interface import KeyProvider
@@ -36,6 +38,7 @@ from modelseal.sources.interface import Payload, Source
 
 OnStage = Callable[[Stage], None]
 """Told each stage as it begins."""
+_PREFAULT_STEP: Final = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,12 +192,16 @@ def decrypt_all(
         ModelsealError: what failed first, in the order of the stages.
 
     """
-    ahead = threading.Thread(target=_prefault, args=(memory,), name="prefault")
+    enough = threading.Event()
+    ahead = threading.Thread(target=_prefault, args=(memory, enough), name="prefault")
+    write = memory.write if memory.writes_well else None
     try:
         with contextlib.suppress(RuntimeError):  # no room for another stack: it only saves time
             ahead.start()
         on_stage(Stage.FETCH)
         index = open_index(seal, source, keys)
+        if write is not None:
+            enough.set()
         on_stage(Stage.DECRYPT)
         placement = place(seal, index)
         for file, each in zip(placement.entries, index.entries, strict=True):
@@ -206,10 +213,12 @@ def decrypt_all(
                     payload=payload,
                     keys=keys,
                     out=memory.view[file.offset : file.offset + file.length],
+                    store=_from(write, file.offset),
                     threads=threads,
                     progress=progress,
                 )
     except BaseException as error:
+        enough.set()
         _finish(ahead)
         memory.wipe()
         if isinstance(error, MemoryError):
@@ -250,7 +259,15 @@ def _finish(thread: threading.Thread) -> None:
         thread.join()
 
 
-def _prefault(memory: PlaintextMemory) -> None:
+def _from(write: Store | None, place: int) -> Store | None:
+    """Return what writes a file that begins at `place`."""
+    return None if write is None else lambda offset, data: write(place + offset, data)
+
+
+def _prefault(memory: PlaintextMemory, enough: threading.Event) -> None:
     """Touch the memory while key and network are waited for."""
     with contextlib.suppress(OutOfMemory):
-        memory.prefault()
+        for start in range(0, len(memory), _PREFAULT_STEP):
+            if enough.is_set():
+                return
+            memory.prefault(start, _PREFAULT_STEP)
