@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from modelseal import handover
-from modelseal.contract import Reason
-from modelseal.envelope import Index, IndexEntry, encode_index
+from modelseal.contract import UNWRAPPED, Reason
+from modelseal.envelope import Index, IndexEntry, encode_index, kek_context
 from support.operator_objects import (
     SIGNER,
     cluster_provider_object,
@@ -68,9 +68,62 @@ def seeds() -> dict[str, list[bytes]]:
             json.dumps(each).encode()
             for each in (model_object(), provider_object(), cluster_provider_object())
         ],
+        "answer": _answers(),
+        "audit": _records(),
         "request": [b"\xff\xff" + plain, len(head).to_bytes(2, "big") + head + bytes(24)],
     }
     return {name: [*inputs, b"", b"{}", b"[["] for name, inputs in found.items()}
+
+
+def _answers() -> list[bytes]:
+    """Return what a key service says, behind the bytes that choose status and question."""
+    data: list[object] = [
+        {"plaintext": base64.b64encode(bytes(32)).decode()},
+        {"ciphertext": "vault:v2:AAAA"},
+        {"ciphertext": "vault:v2:AAAA", "transit/decrypt/models": ["update"]},
+    ]
+    good = [json.dumps({"request_id": "", "data": each}).encode() for each in data]
+    said = json.dumps({"errors": ["permission denied", "ciphertext version is too old"]}).encode()
+    gone = b'{"data":{"metadata":{"deletion_time":"x","destroyed":true}}}'
+    refusals = [bytes([status, login]) + said for status in range(4, 18) for login in (0, 1)]
+    return [*(b"\0\0" + each for each in good), *refusals, b"\7\0" + gone]
+
+
+def _records() -> list[bytes]:
+    """Return lines of an audit log, of an agent's log, and objects of a cluster."""
+    context = base64.b64encode(kek_context("vision/filetype", bytes(32))).decode()
+    opened = {
+        "type": "response",
+        "time": "2026-01-01T00:00:00Z",
+        "auth": {"display_name": "kubernetes-vision-filetype", "metadata": {}},
+        "request": {
+            "id": "0",
+            "path": "transit/decrypt/models",
+            "mount_type": "transit",
+            "data": {"context": context},
+        },
+    }
+    batch = opened | {"request": opened["request"] | {"data": {"batch_input": []}}}  # type: ignore[operator]
+    claim = {
+        "event": UNWRAPPED,
+        "request": "0",
+        "time": "2026-01-01T00:00:00Z",
+        "model": "vision/filetype",
+        "version": "1",
+        "digest": "sha256:0",
+        "key": "vault-transit transit/models",
+        "keyVersion": 1,
+        "host": "pod",
+    }
+    pod = {
+        "kind": "Pod",
+        "metadata": {"namespace": "v", "name": "pod", "creationTimestamp": "2026-01-01T00:00:00Z"},
+    }
+    late = [each | {"time": "0001-01-01T00:00:00+14:00"} for each in (opened, claim)]
+    odd = claim | {"request": {}}
+    records = (opened, batch, claim, odd, *late, {"items": [pod]})
+    lines = [json.dumps(each).encode() for each in records]
+    return [*lines, b"\n".join(lines)]
 
 
 def envelope_of(path: Path) -> dict[str, str]:

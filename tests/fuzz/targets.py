@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from fuzz import targets_keys
 from modelseal import handover
 from modelseal.contract import Reason
 from modelseal.envelope import encode_index, parse_index, parse_seal, parse_signer
@@ -131,4 +132,6 @@ TARGETS: Final[Mapping[str, Callable[[bytes], bool]]] = {
     "report": report,
     "resource": resource,
     "request": request,
+    "answer": targets_keys.answer,
+    "audit": targets_keys.audit,
 }

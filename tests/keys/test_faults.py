@@ -201,6 +201,10 @@ def wrong_key(length: int) -> Fault:
             id="no base64",
         ),
         pytest.param(
+            faults.altered(lambda answer: answer["data"].update(plaintext=f"\u00e9{MARK}")),
+            id="no ASCII",
+        ),
+        pytest.param(
             faults.altered(lambda answer: answer["data"].update(plaintext=[MARK])), id="no text"
         ),
         pytest.param(faults.status(200, b"{" + b" " * (1 << 20) + b"}"), id="too long"),

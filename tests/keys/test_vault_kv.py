@@ -176,10 +176,11 @@ def test_a_secret_that_was_written_anew_over_its_history_is_another_key(store: S
         "",
         "canary!",
         "canary\n" * 6,
+        "canary\u00e9",
         7,
         ["x"],
     ],
-    ids=["31 bytes", "33 bytes", "empty", "no base64", "lines", "number", "list"],
+    ids=["31 bytes", "33 bytes", "empty", "no base64", "lines", "no ASCII", "number", "list"],
 )
 def test_a_field_that_is_no_key_breaks_the_protocol_and_is_not_shown(
     store: Store, value: object

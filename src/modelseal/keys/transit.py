@@ -5,7 +5,6 @@ service's policy can pin the model and its audit log can name it.
 """
 
 import base64
-import binascii
 import re
 from datetime import datetime
 from typing import Any, Final
@@ -195,7 +194,7 @@ def _data_key(text: object) -> Secret:
             if isinstance(text, str)
             else bytearray()
         )
-    except binascii.Error:
+    except ValueError:
         raw = bytearray()
     if len(raw) != DEK_LENGTH:
         raise KeyServiceProtocolError("failed to unwrap the data key: it has not 32 bytes")
@@ -211,7 +210,7 @@ def _signature(text: object) -> bytes:
         raise KeyServiceProtocolError("failed to sign: the answer is no signature")
     try:
         return base64.b64decode(str(text).rsplit(":", 1)[1], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise KeyServiceProtocolError("failed to sign: the answer is no signature") from None
 
 

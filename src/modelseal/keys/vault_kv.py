@@ -5,7 +5,6 @@ is the destruction of the version or a change of policy.
 """
 
 import base64
-import binascii
 import re
 from datetime import datetime
 from typing import Any, Final
@@ -124,7 +123,7 @@ class VaultKvProvider:
 def _kek(text: object) -> Secret:
     try:
         raw = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except binascii.Error:
+    except ValueError:
         raw = b""
     if len(raw) != KEK_LENGTH:
         raise KeyServiceProtocolError(

@@ -61,9 +61,9 @@ def read_claims(lines: Iterable[str]) -> Iterator[Claim]:
 
 
 def _claim(entry: dict[str, Any]) -> Claim:
-    version = entry["keyVersion"]
+    version, request = entry["keyVersion"], entry["request"]
     return Claim(
-        request=entry["request"],
+        request=request if isinstance(request, str) else None,
         time=parse_time(entry["time"]),
         model=str(entry["model"]),
         version=str(entry["version"]),

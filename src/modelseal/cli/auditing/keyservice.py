@@ -99,7 +99,10 @@ def parse_time(text: str) -> datetime:
         ValueError: it is none.
 
     """
-    return datetime.fromisoformat(text).astimezone(UTC)
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time at the end of time, which has none in UTC") from None
 
 
 def parse_context(text: object) -> tuple[str, str] | None:
@@ -155,6 +158,9 @@ def _account(auth: dict[str, Any]) -> tuple[str | None, str | None]:
     """Return the Kubernetes namespace and service account of a token."""
     metadata = auth.get("metadata") or {}
     if "service_account_name" in metadata:
-        return metadata.get("service_account_namespace"), metadata["service_account_name"]
+        namespace, account = (
+            str(metadata.get(f"service_account_{each}")) for each in ("namespace", "name")
+        )
+        return namespace, account
     match = _ACCOUNT.search(str(auth.get("display_name") or ""))
     return (match[1], match[2]) if match else (None, None)
