@@ -2,11 +2,14 @@
 
     python -m support.many_opens FOLDER KEY MODEL COUNT SEED
 
+With a key file the data key is unwrapped once, and slow or missing keys are planned here. With one
+of a key service each open asks for it anew; how that answers is for whoever stands in front of it.
 Prints one JSON object: how often each outcome came, and what was open and mapped before and after.
 Then it waits for the end of standard input, so that its memory can be looked at.
 """
 
 import collections
+import contextlib
 import errno
 import gc
 import json
@@ -15,11 +18,13 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from modelseal import opening
+from modelseal.cli.keyring import Keyring
 from modelseal.envelope import DataKeys, Policy, Seal
 from modelseal.errors import KeyServiceUnavailable, ModelsealError, OutOfMemory
 from modelseal.keys import open_provider
@@ -57,22 +62,54 @@ def faulty_preadv(descriptor: int, buffers: Any, offset: int) -> int:
     return count
 
 
-def open_once(folder: str, keys: DataKeys, seal: Seal, fault: str, chance: random.Random) -> str:
-    """Open the model with one fault; returns the outcome."""
-    _plan.value = (fault, chance)
+class KeptKey:
+    """A data key that was unwrapped once, and comes late or not at all where that is planned."""
 
-    def arrive() -> DataKeys:
+    def __init__(self, keys: DataKeys) -> None:
+        self._keys = keys
+
+    @contextlib.contextmanager
+    def arriving(self, fault: str, chance: random.Random) -> Iterator[DataKeys]:
+        """Yield the key as the plan says."""
         if fault == "slow key":
             time.sleep(chance.random() / 50)
         if fault == "no key":
             raise KeyServiceUnavailable("failed to unwrap: planned")
-        return keys
+        yield self._keys
 
+
+class AskedKey:
+    """A data key that each open asks the key service for, over its thread's own connection."""
+
+    def __init__(self, seal: Seal, uri: str, model: str) -> None:
+        self._seal, self._model = seal, model
+        self._keyring = Keyring()
+        self._uri = uri
+
+    @contextlib.contextmanager
+    def arriving(self, fault: str, chance: random.Random) -> Iterator[DataKeys]:
+        """Yield the key, and wipe it."""
+        del fault, chance
+        keys = opening.unwrap_keys(self._seal, self._keyring(self._uri, False), self._model)
+        try:
+            yield keys
+        finally:
+            keys.wipe()
+
+
+def open_once(
+    folder: str, key: "KeptKey | AskedKey", seal: Seal, fault: str, chance: random.Random
+) -> str:
+    """Open the model with one fault; returns the outcome."""
+    _plan.value = (fault, chance)
     try:
-        with PlaintextMemory(opening.plan_sizes(seal)) as memory:
+        with (
+            key.arriving(fault, chance) as keys,
+            PlaintextMemory(opening.plan_sizes(seal)) as memory,
+        ):
             if fault == "enospc":
                 raise OutOfMemory("failed to allocate: planned")
-            opening.decrypt_all(seal, open_source(folder), arrive, memory, threads=1)
+            opening.decrypt_all(seal, open_source(folder), lambda: keys, memory, threads=1)
             memory.seal()
     except ModelsealError as error:
         return type(error).__name__
@@ -95,7 +132,9 @@ def main() -> None:
     folder, key, model, count, seed = sys.argv[1:]
     trust = opening.Trust(signers=(), allow_unsigned=True, policy=Policy(model=model))
     seal = opening.read_manifest(open_source(folder), trust, datetime.now(UTC))
-    keys = opening.unwrap_keys(seal, open_provider(key), model)
+    asked = key.startswith("vault")
+    keys = None if asked else opening.unwrap_keys(seal, open_provider(key), model)
+    arriving = KeptKey(keys) if keys else AskedKey(seal, key, model)
     os.preadv = faulty_preadv  # type: ignore[assignment]
     outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     work, guard = iter(range(int(count))), threading.Lock()
@@ -108,7 +147,7 @@ def main() -> None:
                 return
             chance = random.Random(f"{seed}-{number}")  # noqa: S311 - a plan, no secret
             fault = chance.choice(FAULTS)
-            outcome = open_once(folder, keys, seal, fault, chance)
+            outcome = open_once(folder, arriving, seal, fault, chance)
             with guard:
                 outcomes[fault][outcome] += 1
 
@@ -118,7 +157,8 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    keys.wipe()
+    if keys:
+        keys.wipe()
     json.dump({"before": before, "after": state(), "outcomes": outcomes}, sys.stdout)
     print(flush=True)  # noqa: T201 - the end of the line that the test reads
     sys.stdin.read()
