@@ -1,10 +1,11 @@
-"""A changed byte anywhere in a payload ends the real agent with its name, and nothing is delivered.
+"""A changed byte anywhere in a sealed model ends the real agent with its name; nothing comes out.
 
 Every byte goes through the library and the command line in the unit tests; a process for each would
 take minutes, so here it is every `STRIDE`-th, or every one with `MODELSEAL_TEST_STRIDE=1`.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -66,3 +67,22 @@ def test_a_changed_byte_of_a_payload_ends_the_agent_with_its_name(
         header = position < HEADER
         expected = (81, "KeyCommitmentMismatch") if header else (82, "SegmentInvalid")
         assert end_of_agent(sealed, tmp_path / "model.key", folder) == expected, position
+
+
+def test_a_changed_byte_of_a_seal_ends_the_agent_with_its_name(
+    sealed: SealedModel, tmp_path: Path
+) -> None:
+    whole = (sealed.folder / "seal.json").read_bytes()
+    hint = json.loads(whole)["envelope"]["signatures"][0]["keyid"].encode()
+    unsigned = range(whole.index(hint), whole.index(hint) + len(hint))
+    reasons = set()
+    for position in (each for each in range(0, len(whole), STRIDE) if each not in unsigned):
+        folder = tmp_path / f"changed-{position}"
+        shutil.copytree(sealed.folder, folder)
+        data = bytearray(whole)
+        data[position] ^= 1 << position % 8
+        (folder / "seal.json").write_bytes(data)
+        code, reason = end_of_agent(sealed, tmp_path / "model.key", folder)
+        assert 20 <= code < 70, (position, reason)
+        reasons.add(reason)
+    assert reasons >= {"HeaderInvalid", "SignatureInvalid"}
