@@ -17,6 +17,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 MAX_ANSWER: Final = 1 << 20
+_PORTS: Final = {"https": http.client.HTTPS_PORT, "http": http.client.HTTP_PORT}
+"""Given in full, because http.client takes the end of an IPv6 address for a port."""
 
 
 class WireError(Exception):
@@ -69,7 +71,7 @@ class Wire:
         """
         parts = urlsplit(address)
         self._host: Final = parts.hostname or ""
-        self._port: Final = parts.port
+        self._port: Final = parts.port or _PORTS[parts.scheme]
         self._context: Final = context if parts.scheme == "https" else None
         self._path: Final = parts.path.rstrip("/")
         self._patience: Final = patience
