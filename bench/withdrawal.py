@@ -3,9 +3,15 @@
 One model with ten pods on kind; each way to withdraw it gives ten figures, from before the
 administrator's request until each pod's runtime process has ended. The node's processes are this
 machine's, so their ends are seen by their process descriptors, to the millisecond.
+
+`MODELSEAL_BENCH_WAYS='KV|digest'` measures the ways alone whose names match, and keeps the figures
+of the others as they were found before.
 """
 
+import json
 import os
+import re
+import secrets
 import selectors
 import statistics
 import sys
@@ -15,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from bench.findings import Curves, Effort, Findings
 
@@ -44,7 +51,21 @@ NAMESPACE = "withdrawal"
 EXPIRES = 150.0
 """Seconds until the end of a seal that is made to end: ten pods have to be ready before."""
 SELECTOR = "modelseal.dev/model=filetype"
+WAYS = "MODELSEAL_BENCH_WAYS"
+EXPIRY = "notAfter passed"
+ROOT = Path(__file__).resolve().parents[1]
+ALL = (*WITHDRAWALS, WITH_TOKENS, CUT_OFF)
+_LABEL = re.compile(r"(.+) \(bound ([0-9.]+) s\)")
 Ends = Sequence[float]
+Measured = dict[str, tuple[float, Ends]]
+"""The bound of each way, and the seconds that each pod took."""
+
+
+class Make(Protocol):
+    """Makes a place."""
+
+    def __call__(self, name: str, *, kv: bool) -> Place:
+        """Return a place in a namespace of this name."""
 
 
 def measure(effort: Effort) -> Findings:
@@ -52,40 +73,74 @@ def measure(effort: Effort) -> Findings:
     if lacking := kind.missing():
         sys.exit(f"this question needs a cluster: {lacking}")
     rounds = max(1, effort.rounds // 7)
-    with tempfile.TemporaryDirectory() as name, scene(Path(name)) as place:
-        return found({way.name: (way, ends) for way, ends in _all(place, rounds)})
+    wanted = re.compile(os.environ.get(WAYS, ""))
+    ways = [way for way in ALL if wanted.search(way.name)]
+    measured = kept() if WAYS in os.environ else {}
+    with tempfile.TemporaryDirectory() as name, cluster(Path(name)) as make:
+        for kv in (False, True):
+            if own := [way for way in ways if way.kv is kv]:
+                with served(make, kv=kv) as place:
+                    measured |= {way.name: (way.bound, _all(place, way, rounds)) for way in own}
+        if wanted.search(EXPIRY):
+            with served(make, kv=False) as place:
+                way, ends = expired(place)
+                measured[way.name] = (way.bound, ends)
+    return found(measured)
 
 
-def _all(place: Place, rounds: int) -> Iterator[tuple[Withdrawal, Ends]]:
-    for way in (*WITHDRAWALS, WITH_TOKENS, CUT_OFF):
-        yield way, [end for _ in range(rounds) for end in withdrawn(place, way)]
-    yield expired(place)
+def kept() -> Measured:
+    """Return what an earlier session found, out of its plots."""
+    data = json.loads((ROOT / "docs/performance/withdrawal.json").read_text())
+    measured: Measured = {}
+    for label, points in (line for each in data["curves"] for line in each["lines"].items()):
+        match = _LABEL.fullmatch(label)
+        assert match is not None, label
+        measured[match[1]] = (float(match[2]), [end for end, _ in points])
+    return measured
+
+
+def _all(place: Place, way: Withdrawal, rounds: int) -> Ends:
+    return [end for _ in range(rounds) for end in withdrawn(place, way)]
 
 
 @contextmanager
-def scene(folder: Path) -> Iterator[Place]:
-    """Serve one model with ten pods, on a cluster of kind's."""
+def cluster(folder: Path) -> Iterator[Make]:
+    """Start a cluster with key service and operator; yields how a place is made there."""
     images = build_images()
-    with kind.running("modelseal-bench") as cluster:
-        assert cluster.node is not None, "the node's processes have to be this machine's"
-        images = Images.named(cluster.load(*images.all()))
-        with kind_openbao.running(cluster.kube, images.openbao, folder) as bao:
-            install(cluster.kube, images)
-            place = Place(
-                cluster=cluster,
-                bao=bao,
-                kube=cluster.kube.at(NAMESPACE),
-                folder=folder,
-                python_image=images.agent,
-            )
-            place.open()
-            provide(place)
-            shorten_tokens(place)
-            place.put(place.seal(), "filetype/1")
-            place.apply(replicas=PODS)
-            until_served(place)
-            yield place
-            place.close()
+    with kind.running("modelseal-bench") as found:
+        assert found.node is not None, "the node's processes have to be this machine's"
+        images = Images.named(found.load(*images.all()))
+        with kind_openbao.running(found.kube, images.openbao, folder) as bao:
+            install(found.kube, images)
+
+            def make(name: str, *, kv: bool) -> Place:
+                (folder / name).mkdir()
+                return Place(
+                    cluster=found,
+                    bao=bao,
+                    kube=found.kube.at(name),
+                    folder=folder / name,
+                    python_image=images.agent,
+                    kv=kv,
+                )
+
+            yield make
+
+
+@contextmanager
+def served(make: Make, *, kv: bool) -> Iterator[Place]:
+    """Serve one model with ten pods in a place of its own."""
+    place = make(f"{NAMESPACE}-{secrets.token_hex(2)}", kv=kv)
+    place.open()
+    try:
+        provide(place)
+        shorten_tokens(place)
+        place.put(place.seal(), "filetype/1")
+        place.apply(replicas=PODS)
+        until_served(place)
+        yield place
+    finally:
+        place.close()
 
 
 def withdrawn(place: Place, way: Withdrawal) -> Ends:
@@ -153,17 +208,17 @@ def _watched(place: Place) -> Iterator[_Watch]:
         yield _Watch(selector)
 
 
-def found(measured: dict[str, tuple[Withdrawal, Ends]]) -> Findings:
+def found(measured: Measured) -> Findings:
     """Return the table and the plots of what was measured."""
     lines = [
         "| withdrawn by | n | least | median | most | bound |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, (way, ends) in measured.items():
+    for name, (bound, ends) in measured.items():
         figures = (min(ends), statistics.median(ends), max(ends))
         told = " | ".join(f"{each:.1f} s" for each in figures)
-        kept = "" if max(ends) <= way.bound else " **missed**"
-        lines.append(f"| {name} | {len(ends)} | {told} | {way.bound:g} s{kept} |")
+        kept = "" if max(ends) <= bound else " **missed**"
+        lines.append(f"| {name} | {len(ends)} | {told} | {bound:g} s{kept} |")
     return Findings(
         curves=[
             _curves("checked", "Ways that the next check sees", measured, below=15),
@@ -176,17 +231,17 @@ def found(measured: dict[str, tuple[Withdrawal, Ends]]) -> Findings:
 def _curves(
     file: str,
     title: str,
-    measured: dict[str, tuple[Withdrawal, Ends]],
+    measured: Measured,
     *,
     below: float = 1e9,
     above: float = 0.0,
 ) -> Curves:
     """Return the share of pods that had unloaded the model, over time."""
     lines = {
-        f"{name} (bound {way.bound:g} s)": [
+        f"{name} (bound {bound:g} s)": [
             (end, (number + 1) / len(ends)) for number, end in enumerate(sorted(ends))
         ]
-        for name, (way, ends) in measured.items()
+        for name, (bound, ends) in measured.items()
         if above <= statistics.median(ends) < below
     }
     return Curves(
@@ -204,4 +259,4 @@ interval is {INTERVAL} s, so a check comes after {INTERVAL * 1.2:g} s at the lat
 that and 2 s; tokens live for {TOKEN_SECONDS} s here (300 s as `modelseal policy` prints the role),
 which is added where an account or a role is deleted; `maxStale` is {MAX_STALE} s. All pods of a
 way are withdrawn at once on one node of two processors, where their successors start while the
-last ones end."""
+last ones end. The ways with KV and the list of digests were measured in sessions of their own."""

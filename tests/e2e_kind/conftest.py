@@ -67,8 +67,8 @@ class Places:
     folder: Path
     opened: list[Place] = field(default_factory=list)
 
-    def open(self) -> Place:
-        """Open a place in a namespace of its own."""
+    def open(self, *, kv: bool = False) -> Place:
+        """Open a place in a namespace of its own, with its key in transit or in KV."""
         name = f"t{next(_numbers)}-{secrets.token_hex(2)}"
         (self.folder / name).mkdir()
         place = Place(
@@ -77,6 +77,7 @@ class Places:
             kube=self.cluster.kube.at(name),
             folder=self.folder / name,
             python_image=self.images.agent,
+            kv=kv,
         )
         self.opened.append(place)
         place.open()

@@ -39,14 +39,16 @@ def withdrawn(
     make_places: Callable[[Path], Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, Place]]:
-    """Serve a model in a place for each way, and withdraw them all, so that they wait together."""
+    """Serve a model in a place for each way that is tested, and withdraw them all at once."""
     places = make_places(tmp_path_factory.mktemp("withdrawals"))
-    found = {each.name: places.open() for each in WITHDRAWALS}
+    chosen = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
+    ways = [each for each in WITHDRAWALS if each.name in chosen]
+    found = {each.name: places.open(kv=each.kv) for each in ways}
     for place in found.values():
         begin(place)
     for place in found.values():
         place.until_ready()
-    for each in WITHDRAWALS:
+    for each in ways:
         each.take(found[each.name])
     yield found
     places.close(request)

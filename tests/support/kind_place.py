@@ -53,6 +53,8 @@ class Place:
     folder: Path
     python_image: str
     """An image that has Python: for the pod that carries files to the volume."""
+    kv: bool = False
+    """Whether its key lies in KV instead of transit."""
     address: str = field(init=False)
     signer: str = field(init=False)
 
@@ -72,7 +74,9 @@ class Place:
 
     @property
     def key(self) -> str:
-        """The transit key of its model, as the command line names it."""
+        """The key of its model, as the command line names it."""
+        if self.kv:
+            return f"vault-kv:{self.namespace}/{self.model}#kek"
         return f"vault:{self.namespace}/{self.namespace}_filetype"
 
     @property
@@ -129,7 +133,7 @@ class Place:
         text = self.policy_text(**changes)
         if f"{self.namespace}/" in self.bao.keys.call("GET", "sys/mounts")["data"]:
             enable = f"bao secrets enable -path={self.namespace} transit\n"
-            assert enable in text
+            assert enable in text, "a key in KV is made only once"
             text = text.replace(enable, "")
         self.bao.keys.paste(text)
 
@@ -162,11 +166,11 @@ class Place:
         words: list[str | Path] = ["seal", source or magika_onnx(), "--output", output]
         words += ["--model", model or self.model, "--version", name, "--key", self.key]
         words += ["--sign", self.folder / sign, "--sequence", str(sequence), *more]
-        keys = self.bao.keys
+        keys, role = self.bao.keys, "agent" if self.kv else "sealer"
         variables = {
             "VAULT_ADDR": keys.address,
             "VAULT_CACERT": str(keys.ca_file),
-            "VAULT_TOKEN": keys.token(policy_name(model or self.model, "sealer")),
+            "VAULT_TOKEN": keys.token(policy_name(model or self.model, role)),
         }
         done = spawn(*words, env=environment(self.folder, **variables), timeout=120)
         assert done.code == 0, done.err
@@ -185,12 +189,13 @@ class Place:
         self, name: str = "vault", *, role: str = "", vault: Json | None = None, **changes: Any
     ) -> None:
         """Apply a KeyProvider, with some of its fields changed."""
+        kv = {"mount": self.namespace, "path": "{owner}/{name}", "field": "kek", "version": 1}
         spec: Json = {
             "vault": {
                 "address": self.address,
                 "caBundle": self.bao.ca_bundle,
                 "auth": {"role": role or "modelseal-{owner}_{name}-agent"},
-                "transit": {"mount": self.namespace},
+                **({"kv": kv} if self.kv else {"transit": {"mount": self.namespace}}),
                 **(vault or {}),
             },
             "signers": [self.signer],

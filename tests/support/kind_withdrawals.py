@@ -30,6 +30,8 @@ class Withdrawal:
     """Seconds within which the model has to be unloaded."""
     take: Callable[[Place], datetime]
     give: Callable[[Place], None]
+    kv: bool = False
+    """Whether it is a way to withdraw a key that lies in KV."""
 
 
 def provide(place: Place, **changes: Any) -> None:
@@ -124,6 +126,20 @@ def _withdraw_version(place: Place) -> None:
     provide(place, models=[{"name": place.model, "minSequence": 1000}])
 
 
+def _allow_another_digest(place: Place) -> None:
+    provide(place, models=[{"name": place.model, "digests": [f"sha256:{'0' * 64}"]}])
+
+
+def _delete_secret(place: Place) -> None:
+    path = f"{place.namespace}/delete/{place.model}"
+    place.bao.keys.call("POST", path, {"versions": [1]})
+
+
+def _undelete_secret(place: Place) -> None:
+    path = f"{place.namespace}/undelete/{place.model}"
+    place.bao.keys.call("POST", path, {"versions": [1]})
+
+
 def _cut_off(place: Place) -> None:
     place.bao.seal()
 
@@ -177,6 +193,29 @@ WITHDRAWALS: Final[tuple[Withdrawal, ...]] = (
         bound=REFRESHED + CHECKED,
         take=_now(_withdraw_version),
         give=provide,
+    ),
+    Withdrawal(
+        name="digest not on the list",
+        reason=Reason.ROLLBACK_REJECTED,
+        bound=REFRESHED + CHECKED,
+        take=_now(_allow_another_digest),
+        give=provide,
+    ),
+    Withdrawal(
+        name="KV version deleted",
+        reason=Reason.KEY_REVOKED,
+        bound=CHECKED,
+        take=_now(_delete_secret),
+        give=_undelete_secret,
+        kv=True,
+    ),
+    Withdrawal(
+        name="KV policy changed",
+        reason=Reason.KEY_ACCESS_DENIED,
+        bound=CHECKED,
+        take=_now(Place.revoke),
+        give=Place.restore,
+        kv=True,
     ),
 )
 """Those that concern one place alone."""
