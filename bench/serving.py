@@ -54,8 +54,11 @@ kernel for 49 kB) and 140 µs the workers. All of our Python, from the parser to
 takes 30 µs on one thread without sockets, and the wait for a stream 30 µs; what is left, about 150
 µs, goes with the changes of thread (event loop, worker, stream, worker, event loop), each of which
 hands over the lock of Python's interpreter. So the targets are missed at 0.3 to 10 ms, and met by
-processor time at 50 ms. Starting inferences from the event loop would save two of the four
-changes, and is the next thing to try. Tried without a clear gain: one or two workers more than
+processor time at 50 ms. Starting inferences from one thread, with a callback at their
+end, would save two of the four changes; without a server around it it took 437 to 502 µs of
+processor time at 0.3 ms and 1,110 to 1,143 at 1 ms (two to six requests on their way), where two
+workers took 361 and 1,100: a callback takes the interpreter's lock on OpenVINO's thread. So it was
+not built into the server. Tried without a clear gain: one or two workers more than
 there are streams. An earlier run on a crowded machine was by 2.1 and 0.5 off in single rows; this
 one had the processors to itself."""
 _LATENCY_HEAD = (

@@ -244,6 +244,14 @@ def test_an_absent_device_is_named() -> None:
         load(models.perceptron(), devices=("GPU", "NPU"))
 
 
+@pytest.mark.parametrize("device", ["AUTO", "MULTI:GPU,CPU", "HETERO:GPU,CPU", "BATCH:CPU(4)"])
+def test_a_device_made_of_devices_answers_with_those_that_are_there(device: str) -> None:
+    x = {"x": np.ones((1, 64), np.float32)}
+    with load(models.perceptron()) as plain, load(models.perceptron(), devices=(device,)) as loaded:
+        assert loaded.device == device.replace("GPU,", "")
+        np.testing.assert_array_equal(loaded.infer(x)["y"], plain.infer(x)["y"])
+
+
 def test_the_first_device_that_is_there_wins_and_the_others_say_why_not() -> None:
     with load(models.perceptron(), devices=("NPU", "AUTO:GPU,CPU", "CPU")) as loaded:
         assert loaded.device == "AUTO:CPU"

@@ -329,7 +329,8 @@ class HttpConnection(asyncio.Protocol):
 
     def _turn_away(self, exchange: _Exchange, failure: Failure) -> None:
         """Refuse a request whose body is still to come."""
-        exchange.failure = failure
+        # Its traceback leads back to the exchange: garbage that only the collector would find.
+        exchange.failure = failure.with_traceback(None)
         exchange.body = b""
         exchange.hold.release()
         length = exchange.head.headers.get(b"content-length", b"0")
