@@ -262,6 +262,16 @@ def test_a_client_that_does_not_read_is_ended_and_the_others_are_answered(tmp_pa
             eventually(lambda: counted(runtime, unread) == 0, runtime.describe)
 
 
+def test_bf16_keeps_every_bit_on_its_way_to_a_model_and_back(tmp_path: Path) -> None:
+    bits = np.array([0x3F80, 0xC2F7, 0x0000, 0x8000, 0x7F7F], np.uint16).tobytes()
+    with joined(tmp_path / "log", {Env.PERFORMANCE_HINT: "LATENCY"}) as (runtime, agent):
+        agent.deliver(models.joined("bf16", [-1]))
+        runtime.wait_ready()
+        answer = runtime.ask(URL, bits, headers=RAW)
+        assert b'"BF16"' in answer.body
+        assert answer.body.endswith(bits + bits)
+
+
 def test_the_same_refusal_again_and_again_is_logged_once(tmp_path: Path) -> None:
     with joined(tmp_path / "log") as (runtime, agent):
         agent.deliver(models.perceptron())
