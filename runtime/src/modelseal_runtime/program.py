@@ -67,6 +67,9 @@ class Program:
             request_seconds=settings.request_timeout,
             drain_seconds=settings.drain_seconds,
         )
+        self._probes: Final = ProbeApplication(
+            self._serving, self._metrics, lambda: self._link.alive
+        )
         self._end: Final = Ending(self._unload, settings.termination_log)
         self._link: Final = agent.AgentLink(
             connect=self._connection(),
@@ -117,12 +120,11 @@ class Program:
             max_body_bytes=settings.max_body_bytes,
             request_timeout=settings.request_timeout,
         )
-        probes = ProbeApplication(self._serving, self._metrics, lambda: self._link.alive)
         rest_server = HttpServer(rest, self._budget, request_seconds=settings.request_timeout)
         self._metrics.follow_budget(self._budget, lambda: rest_server.unread)
         return (
             rest_server,
-            HttpServer(probes, Budget(PROBE_BYTES), request_seconds=settings.request_timeout),
+            HttpServer(self._probes, Budget(PROBE_BYTES), request_seconds=settings.request_timeout),
         )
 
     async def _quiet(self, until: float) -> None:
@@ -183,6 +185,7 @@ class Program:
 
     def _phase_changed(self) -> None:
         ready = self._serving.ready
+        self._loop.call_soon_threadsafe(self._probes.phase_changed)
         self._loop.call_soon_threadsafe(
             lambda: self._loop.create_task(self._grpc.report(ready=ready))
         )

@@ -72,6 +72,11 @@ class Serving:
         """Whether new requests should be sent here."""
         return self._phase is Phase.READY and self.lease.valid
 
+    @property
+    def coming(self) -> bool:
+        """Whether a model may still become ready here."""
+        return self._phase in (Phase.WAITING, Phase.LOADING)
+
     def watch(self, changed: Callable[[], None]) -> None:
         """Call `changed` after every change of phase, from any thread."""
         self._watchers.append(changed)

@@ -79,7 +79,7 @@ def _ours(context: Context) -> Json:
         "image": context.settings.runtime_image,
         "imagePullPolicy": context.settings.pull_policy,
         "env": runtime_environment(context),
-        "readinessProbe": _probe(READY_PATH, HEALTH_PORT, period=2, threshold=1),
+        "readinessProbe": _probe(READY_PATH, HEALTH_PORT, period=1, threshold=1),
     }
 
 
