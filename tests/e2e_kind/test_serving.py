@@ -18,3 +18,8 @@ def test_one_apply_leads_to_the_plain_models_numbers_bit_for_bit(place: Place) -
     assert condition(found, "KeyAvailable")["status"] == "True"
     assert found["status"]["model"]["version"] == "1"
     assert found["status"]["model"]["trust"] == "Signed"
+    assert condition(found, "Pinned")["reason"] == "Unpinned"
+    pinned = {"name": place.model, "digest": found["status"]["model"]["digest"]}
+    place.apply(model=pinned)
+    assert condition(place.until_ready(), "Pinned")["status"] == "True"
+    assert answers_right(place)
