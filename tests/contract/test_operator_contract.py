@@ -114,7 +114,7 @@ def test_each_side_of_the_socket_expects_the_other_sides_uid() -> None:
 def test_probes_ask_for_paths_that_the_agent_has() -> None:
     agent, runtime = containers(context())
     status = Status(delivery=context().model.delivery, model="a/b", since=utc_now())
-    for probe in (agent["startupProbe"], runtime["livenessProbe"]):
+    for probe in (agent["livenessProbe"], runtime["startupProbe"], runtime["livenessProbe"]):
         assert probe["httpGet"]["port"] == REPORT_PORT
         assert respond(probe["httpGet"]["path"], "GET", status)[0] in (200, 503)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from modelseal.contract import (
     ANNOTATION_DESIRED,
     LABEL_TEMPLATE,
+    REPORT_PORT,
     TOKEN_PATH,
 )
 from modelseal_operator.children import Context, build_children
@@ -116,6 +117,15 @@ def test_plaintext_has_no_disk_backed_volume_to_go_to(name: str) -> None:
         if not m.get("readOnly")
     }
     assert writable <= {"socket", "delivery"}
+
+
+def test_our_runtime_starts_beside_the_agent_and_another_server_after_its_files() -> None:
+    ours = pod_spec(build_children(VARIANTS["filetype"]()))
+    foreign = pod_spec(build_children(VARIANTS["filetype-tmpfs"]()))
+    assert "startupProbe" not in ours["initContainers"][0]
+    assert "startupProbe" in foreign["initContainers"][0]
+    # nobody asks an agent that does not listen yet for the lease, whose first no ends a server
+    assert ours["containers"][0]["startupProbe"]["httpGet"]["port"] == REPORT_PORT
 
 
 def test_the_template_label_changes_with_the_template_and_with_nothing_else() -> None:

@@ -27,13 +27,11 @@ LEASE_PATH: Final = "/lease"
 _AGENT_CPU: Final = "100m"
 _RUNTIME_CPU: Final = "500m"
 _SOCKET_SECONDS: Final = 60
+_TIMES: Final = _SOCKET_SECONDS // 10
 
 
 def agent_container(context: Context) -> Json:
     """Return the agent; the kubelet starts it first and stops it last."""
-    # with memfd the probe means "the socket listens", with tmpfs "the files are delivered"
-    slow = context.model.delivery is Delivery.TMPFS
-    patience = context.model.rollout.deadline if slow else _SOCKET_SECONDS
     return {
         "name": AGENT_CONTAINER,
         "image": context.settings.agent_image,
@@ -41,7 +39,7 @@ def agent_container(context: Context) -> Json:
         "restartPolicy": "Always",
         "env": agent_environment(context),
         "ports": [_port("report", REPORT_PORT)],
-        "startupProbe": _probe(HEALTH_PATH, REPORT_PORT, period=1, threshold=patience),
+        **_agent_probe(context),
         "resources": _resources(
             context.model.template.agent_cpu, _AGENT_CPU, pod_memory(context.model).agent
         ),
@@ -74,8 +72,19 @@ def server_container(context: Context) -> Json:
     }
 
 
+def _agent_probe(context: Context) -> Json:
+    """Return what holds back another server until its files are there; ours starts beside."""
+    if context.model.delivery is Delivery.TMPFS:
+        patience = context.model.rollout.deadline
+        return {"startupProbe": _probe(HEALTH_PATH, REPORT_PORT, period=1, threshold=patience)}
+    # an agent that does not come to listen on its socket is started anew
+    return {"livenessProbe": _probe(HEALTH_PATH, REPORT_PORT, period=10, threshold=_TIMES)}
+
+
 def _ours(context: Context) -> Json:
     return {
+        # the two start side by side; until the agent answers nobody asks it for the lease
+        "startupProbe": _probe(HEALTH_PATH, REPORT_PORT, period=1, threshold=_SOCKET_SECONDS),
         "image": context.settings.runtime_image,
         "imagePullPolicy": context.settings.pull_policy,
         "env": runtime_environment(context),
