@@ -33,7 +33,7 @@ SIZES = (100, 1000)
 CHILDREN = ("ConfigMap", "NetworkPolicy", "Service", "Deployment")
 WRITERS = 8
 IDLE_SECONDS = 30.0
-PATIENCE = 600.0
+PATIENCE = 1800.0
 Json = dict[str, Any]
 
 
