@@ -66,6 +66,11 @@ NOT_OURS = json.dumps({"stage": "Signature", "reason": "SignatureInvalid"})
 TROUBLES = [
     pytest.param({"phase": "Failed", "reason": "Evicted"}, Reason.POD_FAILED, id="evicted"),
     pytest.param(
+        {"phase": "Failed", "reason": "Evicted", "conditions": SCHEDULED_LONG_AGO},
+        Reason.POD_FAILED,
+        id="evicted long ago",
+    ),
+    pytest.param(
         {"conditions": unschedulable("0/3 nodes: Insufficient memory.")},
         Reason.UNSCHEDULABLE,
         id="no node has the memory",

@@ -222,7 +222,8 @@ def _volumes(raw: Mapping[str, object], now: datetime) -> Iterator[Finding]:
     placed = condition_of(raw, "PodScheduled")
     scheduled = text_at(placed, "status") == "True"
     late = seconds_since(placed.get("lastTransitionTime"), now) > SLOW_VOLUMES
-    if scheduled and late and text_at(sandbox, "status") == "False":
+    ended = text_at(raw, "status", "phase") == "Failed"  # its sandbox is gone for good
+    if scheduled and late and not ended and text_at(sandbox, "status") == "False":
         yield Finding(reason=Reason.VOLUME_UNAVAILABLE)
 
 
