@@ -26,7 +26,8 @@ from modelseal.engine import convert_onnx
 from support import kind, kind_openbao
 from support.images import Images, build_images
 from support.kind_operator import install
-from support.kind_place import CLAIM, Place
+from support.kind_place import Place
+from support.kind_volume import CLAIM
 from support.kind_workloads import script_of
 from support.models import magika_onnx
 

@@ -1,10 +1,12 @@
 """One control plane for the session, an operator for each module, a namespace for each test."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from support import kind_ahead
 from support.audit import Audit
 from support.binaries import missing
 from support.control_plane import ControlPlane, running, wait_until
@@ -16,7 +18,17 @@ from support.tenant import Tenant
 
 
 @pytest.fixture(scope="session")
-def bare_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def real_cluster_ahead(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Let the real cluster be made meanwhile, if its tests come next."""
+    wanted = any(item.get_closest_marker("kind") for item in request.session.items)
+    with kind_ahead.begun() if wanted else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(scope="session")
+def bare_plane(
+    real_cluster_ahead: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ControlPlane]:
     """Start a control plane without nodes."""
     lacking = missing()
     if lacking:

@@ -1,7 +1,6 @@
 """One cluster for the session, one namespace for a test; logs are kept when a test fails."""
 
 import itertools
-import os
 import secrets
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import kind, kind_openbao
+from support import kind, kind_ahead, kind_given, kind_openbao
 from support.images import Images, build_images
 from support.kind import Cluster
 from support.kind_openbao import ClusterKeyService
@@ -29,7 +28,8 @@ def cluster() -> Iterator[Cluster]:
     lacking = kind.missing()
     if lacking:
         unavailable(lacking)
-    with kind.running(f"modelseal-e2e-{os.getpid()}") as found:
+    kind_ahead.wait()
+    with kind.running(kind_ahead.NAME) as found:
         yield found
 
 
@@ -69,7 +69,12 @@ class Places:
 
     def open(self, *, kv: bool = False) -> Place:
         """Open a place in a namespace of its own, with its key in transit or in KV."""
-        name = f"t{next(_numbers)}-{secrets.token_hex(2)}"
+        place = self.make(f"t{next(_numbers)}-{secrets.token_hex(2)}", kv=kv)
+        place.open()
+        return place
+
+    def make(self, name: str, *, kv: bool = False, mount: str = "") -> Place:
+        """Return a place that somebody else opens."""
         (self.folder / name).mkdir()
         place = Place(
             cluster=self.cluster,
@@ -78,9 +83,9 @@ class Places:
             folder=self.folder / name,
             python_image=self.images.agent,
             kv=kv,
+            mount=mount,
         )
         self.opened.append(place)
-        place.open()
         return place
 
     def close(self, request: pytest.FixtureRequest) -> None:
@@ -129,8 +134,16 @@ def module_place(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Replace the operator late and uninstall it last: every other test needs it."""
-    late = ("test_upgrading", "test_uninstalling")
+    late = ("test_upgrading", "test_operations")
     items.sort(key=lambda item: late.index(item.path.stem) if item.path.stem in late else -1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out, before its fixtures, what a cluster that was only lent does not allow."""
+    for mark in item.iter_markers("node"):
+        if kind_given.given():
+            unavailable(f"only a kubeconfig is given, and this test {mark.args[0]}")
 
 
 @pytest.hookimpl(wrapper=True)

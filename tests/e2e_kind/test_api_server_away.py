@@ -18,7 +18,11 @@ from support.kind_asking import expected, is_right, question
 from support.kind_place import Place, is_ready
 from support.kube import Json
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.kind,
+    pytest.mark.node("stops the API server's process"),
+    pytest.mark.timeout(600),
+]
 INTERVAL: Final = 5
 AWAY: Final = 30
 """Seconds for which the right is confirmed meanwhile: some leases, and less than half a token."""
@@ -27,8 +31,6 @@ _SIGNAL: Final = 'kill -s "$0" "$(pgrep -x kube-apiserver)"'
 
 @pytest.fixture
 def served(place: Place) -> Place:
-    if place.cluster.node is None:
-        pytest.skip("the API server of a cluster that was given is not ours to stop")
     place.provide(lease={"intervalSeconds": INTERVAL, "maxStaleSeconds": 600})
     place.put(place.seal(), "filetype/1")
     place.apply()

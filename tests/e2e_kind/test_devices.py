@@ -10,7 +10,11 @@ from support.kind_asking import answers_right
 from support.kind_devices import GPU, NPU, Devices, devices
 from support.kind_place import Place
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.kind,
+    pytest.mark.node("installs a device plugin on the node"),
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from support.cli import environment, spawn
-from support.kind_place import ACCOUNT, CLAIM, Place
+from support.kind_place import ACCOUNT, Place
+from support.kind_volume import CLAIM
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
 Report = dict[str, dict[str, Any]]

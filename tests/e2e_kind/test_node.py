@@ -6,7 +6,11 @@ import pytest
 from modelseal.engine._openvino import ov
 from support.kind_place import Place
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.kind,
+    pytest.mark.node("reads the node's disks as root"),
+    pytest.mark.timeout(600),
+]
 CANARY = b"modelseal-canary-of-the-weights!"
 """Eight floats' bytes, which occur in no other file of the node."""
 _IN_MEMORY = "tmpfs,ramfs,proc,sysfs,cgroup,cgroup2,devpts,mqueue,devtmpfs,hugetlbfs"

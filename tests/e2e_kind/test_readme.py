@@ -11,7 +11,11 @@ import pytest
 from support import kind
 from support.binaries import binary
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.kind,
+    pytest.mark.node("makes a kind cluster of its own"),
+    pytest.mark.timeout(900),
+]
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = re.compile(r"^## In a cluster$(.*?)^## ", re.MULTILINE | re.DOTALL)
 COMMANDS = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -21,6 +21,7 @@ def served(module_place: Place) -> Place:
     return module_place
 
 
+@pytest.mark.node("kills a container from the node")
 @pytest.mark.parametrize("container", ["agent", "runtime"])
 def test_a_killed_container_comes_back_and_serves_the_same(served: Place, container: str) -> None:
     pod, before = served.pod(), restarts(served, container)

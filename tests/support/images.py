@@ -126,9 +126,8 @@ def build(name: str, containerfile: str, files: Iterable[tuple[Path, str]], *arg
     return tag
 
 
-def also_named(name: str, tag: str) -> str:
-    """Give an image another tag; returns the name with it."""
-    other = f"{name.rpartition(':')[0]}:{tag}"
+def also_named(name: str, other: str) -> str:
+    """Give an image one more name; returns it."""
     _docker("tag", name, other)
     return other
 

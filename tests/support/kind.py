@@ -1,7 +1,7 @@
 """A real cluster for a session, by one of three doors; nobody can tell behind which one they are.
 
-1. `MODELSEAL_TEST_KUBECONFIG` names a kubeconfig: that cluster is used, and images are pushed to
-   the registry that `MODELSEAL_TEST_REGISTRY` names.
+1. `MODELSEAL_TEST_KUBECONFIG` names a kubeconfig: that cluster is used, images are pushed to the
+   registry that `MODELSEAL_TEST_REGISTRY` names, and everything is removed at the end.
 2. kind with its public node image, where it can be pulled.
 3. kind with a node image that tests/cluster/node-image/image.sh builds from packages alone.
 
@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from support import binaries, images
+from support import binaries, images, kind_given
 from support.binaries import SCRIPTS, CannotBuild, binary
 from support.kube import Kube
 
-KUBECONFIG: Final = "MODELSEAL_TEST_KUBECONFIG"
-REGISTRY: Final = "MODELSEAL_TEST_REGISTRY"
 KEPT: Final = "MODELSEAL_TEST_KIND"
 
 
@@ -39,24 +37,29 @@ class Cluster:
     def load(self, *names: str) -> Sequence[str]:
         """Make images of this machine known to the cluster; returns their names there."""
         if self.node is None:
-            return [_push(name) for name in names]
+            return [kind_given.push(name) for name in names]
         _kind("load", "docker-image", "--name", self.node.removesuffix("-control-plane"), *names)
         return names
 
     def by_digest(self, name: str) -> str:
         """Return the name by digest of an image that was loaded."""
         if self.node is None:
-            return _run("docker", "inspect", "--format={{index .RepoDigests 0}}", name).strip()
+            return kind_given.by_digest(name)
         full = f"docker.io/library/{name}"
         listed = self.on_node("ctr", "-n=k8s.io", "images", "ls", f"name=={full}").split()
         digest = next(word for word in listed if word.startswith("sha256:"))
         named = f"{full.rpartition(':')[0]}@{digest}"
-        self.on_node("ctr", "-n=k8s.io", "images", "tag", "--force", full, named)
+        self.name_on_node(name, named)
         return named
+
+    def name_on_node(self, name: str, other: str) -> None:
+        """Give an image that was loaded one more name, without loading it again."""
+        full = f"docker.io/library/{name}"
+        self.on_node("ctr", "-n=k8s.io", "images", "tag", "--force", full, other)
 
     def on_node(self, *words: str, given: bytes = b"") -> str:
         """Run a command as root of the node."""
-        assert self.node is not None, "only kind's node can be looked into"
+        assert self.node is not None, "a test that needs the node has the mark `node`"
         done = subprocess.run(
             ["docker", "exec", "-i", self.node, *words],
             input=given,
@@ -67,13 +70,21 @@ class Cluster:
         return done.stdout.decode(errors="replace")
 
 
+def kept() -> str | None:
+    """Return the name of the cluster that is left running, if one was asked for."""
+    return os.environ.get(KEPT)
+
+
 def missing() -> str | None:
     """Return in one line what has to be installed before a cluster can run, if anything."""
-    if KUBECONFIG in os.environ:
-        return None
     lacking = images.missing()
-    if lacking or not images.bases().builder:
+    if lacking:
         return lacking
+    lent = kind_given.given()
+    if lent:
+        return binaries.missing() or kind_given.missing(Kube(program=_kubectl(), kubeconfig=lent))
+    if not images.bases().builder:
+        return None
     if shutil.which("debootstrap") is None or os.geteuid() != 0:
         return "no image can be pulled: as root run tests/cluster/node-image/docker.sh"
     return binaries.missing()
@@ -81,18 +92,27 @@ def missing() -> str | None:
 
 @contextlib.contextmanager
 def running(name: str) -> Iterator[Cluster]:
-    """Open one of the three doors; a cluster of ours is deleted with the block."""
-    given = os.environ.get(KUBECONFIG)
-    if given:
-        yield Cluster(kube=Kube(program=_kubectl(), kubeconfig=Path(given)), node=None)
+    """Open one of the three doors; what is ours is deleted with the block."""
+    lent = kind_given.given()
+    if lent:
+        with _lent(Kube(program=_kubectl(), kubeconfig=lent)) as found:
+            yield found
         return
-    kept = os.environ.get(KEPT)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            yield create(kept or name, Path(folder, "kubeconfig"))
+            yield create(kept() or name, Path(folder, "kubeconfig"))
         finally:
-            if not kept:
+            if not kept():
                 delete(name)
+
+
+@contextlib.contextmanager
+def _lent(kube: Kube) -> Iterator[Cluster]:
+    kind_given.clear(kube)  # what a run that was broken off left
+    try:
+        yield Cluster(kube=kube, node=None)
+    finally:
+        kind_given.clear(kube)
 
 
 def create(name: str, kubeconfig: Path) -> Cluster:
@@ -114,19 +134,6 @@ def delete(name: str) -> None:
     _kind("delete", "cluster", "-q", "--name", name)
 
 
-def logs(cluster: Cluster, folder: Path) -> None:
-    """Collect the logs of the node and of every pod."""
-    if cluster.node is not None:
-        _kind(
-            "export",
-            "logs",
-            "-q",
-            "--name",
-            cluster.node.removesuffix("-control-plane"),
-            str(folder),
-        )
-
-
 def _kubectl() -> str:
     installed = None if images.bases().builder else shutil.which("kubectl")
     return installed or str(binary("kubectl"))
@@ -134,15 +141,6 @@ def _kubectl() -> str:
 
 def _kind(*words: str) -> str:
     return _run(shutil.which("kind") or str(binary("kind")), *words)
-
-
-def _push(name: str) -> str:
-    registry = os.environ.get(REGISTRY)
-    if not registry:
-        raise CannotBuild(f"set {REGISTRY}: the given cluster must be able to pull the images")
-    _run("docker", "tag", name, f"{registry}/{name}")
-    _run("docker", "push", "-q", f"{registry}/{name}")
-    return f"{registry}/{name}"
 
 
 def _run(*words: str, environ: Mapping[str, str] | None = None) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from support.kind_given import MARK
 from support.kind_workloads import script_of, scripted
 from support.kube import Json, Kube
 
@@ -56,7 +57,8 @@ def devices(kube: Kube, image: str) -> Iterator[Devices]:
     """
     found = Devices(kube=kube.at(NAMESPACE), image=image)
     # the plugin is root and mounts a folder of the node: as every device plugin
-    found.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    metadata = {"name": NAMESPACE, "labels": MARK}
+    found.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
     try:
         found.plug_in()
         yield found

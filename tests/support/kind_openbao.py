@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modelseal.cli.story.openbao import OpenBao
 from support.authority import Authority
+from support.kind_given import MARK, RESTRICTED, REVIEWER
 from support.kube import Kube
 from support.openbao import KeyService
 
@@ -114,10 +115,7 @@ def _objects(image: str, authority: Authority) -> list[dict[str, Any]]:
         {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {
-                "name": NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
-            },
+            "metadata": {"name": NAMESPACE, "labels": RESTRICTED},
         },
         _placed("v1", "ServiceAccount", {}),
         _reviewer(),
@@ -144,7 +142,7 @@ def _reviewer() -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": "openbao-token-review"},
+        "metadata": {"name": REVIEWER, "labels": MARK},
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": "ClusterRole",

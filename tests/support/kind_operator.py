@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from support.binaries import binary
-from support.images import Images
-from support.kind_place import RESTRICTED
-from support.kube import Kube
+from support.images import Images, also_named
+from support.kind import Cluster
+from support.kind_given import RESTRICTED
+from support.kube import Json, Kube
 
 CHART: Final = Path(__file__).resolve().parents[2] / "charts" / "modelseal"
 NAMESPACE: Final = "modelseal-system"
@@ -35,9 +38,7 @@ def install(
         }
     )
     chosen = {
-        **_image("operator.image", images.operator),
-        **_image("models.agent.image", images.agent),
-        **_image("models.runtime.image", images.runtime),
+        **{key: text for pair in _names(images).items() for key, text in _image(*pair).items()},
         **_DEFAULTS,
         **(values or {}),
     }
@@ -63,6 +64,46 @@ def helm(kube: Kube, *words: str, program: str = HELM) -> str:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
+
+
+def as_released(cluster: Cluster, images: Images) -> str:
+    """Make the images known by the chart's own names for them.
+
+    Returns:
+        What `helm install` needs on top: where images come from a registry, that registry and
+        their digests, because nobody can say what a node has kept under a version's name.
+
+    """
+    values: dict[str, str] = {}
+    for value, name in _names(images).items():
+        if cluster.node is None:
+            local = also_named(name, f"modelseal/{name.rpartition('/')[2]}")
+            registry = cluster.load(local)[0].removesuffix(f"/{local}")
+            digest = cluster.by_digest(local).partition("@")[2]
+            values |= {"imageRegistry": registry, f"{value}.digest": digest}
+        else:
+            cluster.name_on_node(name, _released(value))
+    return "".join(f" --set={name}={value}" for name, value in values.items())
+
+
+def version() -> str:
+    """Return the chart's version, which is also that of the images."""
+    return str(yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))["version"])
+
+
+def _released(value: str) -> str:
+    image: Json = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+    for part in value.split("."):
+        image = image[part]
+    return f"{image['registry']}/{image['repository']}:{version()}"
+
+
+def _names(images: Images) -> dict[str, str]:
+    return {
+        "operator.image": images.operator,
+        "models.agent.image": images.agent,
+        "models.runtime.image": images.runtime,
+    }
 
 
 def _image(value: str, name: str) -> dict[str, str]:

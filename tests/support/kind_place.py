@@ -6,41 +6,25 @@ YAML of ours.
 """
 
 import contextlib
-import io
 import json
 import os
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from modelseal.contract import GROUP, Reason
 from modelseal.keys.policy_text import policy_name
+from support import kind_volume
 from support.cli import environment, spawn
 from support.kind import Cluster
+from support.kind_given import RESTRICTED
 from support.kind_openbao import ClusterKeyService
+from support.kind_volume import CARRIER, CLAIM
 from support.kube import Json, Kube, condition, custom
 from support.models import magika_onnx
 
-RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 ACCOUNT: Final = "filetype"
-CLAIM: Final = "models"
-CARRIER: Final = "carrier"
-_UID: Final = 10200
-_WAIT: Final = "import signal; signal.signal(15, lambda *_: exit()); signal.pause()"
-_UNPACK: Final = (
-    "import sys, tarfile; "
-    "tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall(sys.argv[1], filter='data')"
-)
-SECURITY: Final[Json] = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "runAsUser": _UID,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 @dataclass(kw_only=True)
@@ -55,6 +39,8 @@ class Place:
     """An image that has Python: for the pod that carries files to the volume."""
     kv: bool = False
     """Whether its key lies in KV instead of transit."""
+    mount: str = ""
+    """Where its key lies in the key service; by default in a mount of its own."""
     address: str = field(init=False)
     signer: str = field(init=False)
 
@@ -75,9 +61,10 @@ class Place:
     @property
     def key(self) -> str:
         """The key of its model, as the command line names it."""
+        mount = self.mount or self.namespace
         if self.kv:
-            return f"vault-kv:{self.namespace}/{self.model}#kek"
-        return f"vault:{self.namespace}/{self.namespace}_filetype"
+            return f"vault-kv:{mount}/{self.model}#kek"
+        return f"vault:{mount}/{self.namespace}_filetype"
 
     @property
     def policy(self) -> str:
@@ -92,21 +79,26 @@ class Place:
         return str(made.json["signer"])
 
     def open(self) -> None:
-        """Create the namespace with its service account, volume, key, policies and role."""
-        self.kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Namespace",
-                "metadata": {"name": self.namespace, "labels": RESTRICTED},
-            }
-        )
+        """Create the namespace with all that is in it, and key, policies and role."""
+        self.prepare()
+        self.write_policy()
+
+    def prepare(self) -> None:
+        """Create the namespace with its service account and volume, and a name of the server."""
+        if self.cluster.node is None:
+            self._apply_namespace(kind_volume.FOR_ROOT)
+            kind_volume.let_everybody_write(self.kube, self.python_image)
+        self._apply_namespace(RESTRICTED)
         self.kube.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}},
-            _claim(),
-            _carrier(self.python_image),
+            kind_volume.claim(),
+            kind_volume.carrier(self.python_image),
         )
         self.bao.add_alias(self.namespace)
-        self.write_policy()
+
+    def _apply_namespace(self, labels: Mapping[str, str]) -> None:
+        metadata = {"name": self.namespace, "labels": labels}
+        self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
 
     def close(self) -> None:
         """Delete the namespace; nobody waits for it."""
@@ -180,10 +172,7 @@ class Place:
         """Copy a folder to the volume, replacing what is there."""
         self.kube.run("wait", f"pod/{CARRIER}", "--for=condition=Ready", "--timeout=120s")
         self.open_volume()
-        content = io.BytesIO()
-        with tarfile.open(fileobj=content, mode="w") as archive:
-            archive.add(sealed, path, filter=_anybodys)
-        self.kube.python(CARRIER, _UNPACK, "/models", given=content.getvalue())
+        kind_volume.unpack(self.kube, sealed, path)
 
     def provide(
         self, name: str = "vault", *, role: str = "", vault: Json | None = None, **changes: Any
@@ -271,11 +260,16 @@ class Place:
             yield ports[8080], ports[9000]
 
     def open_volume(self) -> None:
-        """Let everybody write to a volume of kind's host-path provisioner, which root owns."""
+        """Let everybody write to a volume of kind's host-path provisioner, which root owns.
+
+        On a cluster that was given a pod of root's did it when the place was opened.
+        """
+        if self.cluster.node is None:
+            return
         claim = self.kube.get("persistentvolumeclaim", CLAIM)
         volume = self.kube.get("persistentvolume", claim["spec"]["volumeName"])
         path = volume["spec"].get("hostPath", {}).get("path")
-        if self.cluster.node is not None and path:
+        if path:
             self.cluster.on_node("chmod", "0777", path)
 
 
@@ -283,41 +277,6 @@ def is_ready(pod: Json) -> bool:
     """Tell whether a pod is ready."""
     conditions = pod["status"].get("conditions", [])
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-
-
-def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Give an archived file the carrier's owner, readable by all: the content is ciphertext."""
-    member.uid = member.gid = _UID
-    member.uname = member.gname = ""
-    member.mode = 0o755 if member.isdir() else 0o644
-    return member
-
-
-def _claim() -> Json:
-    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM},
-        "spec": spec,
-    }
-
-
-def _carrier(image: str) -> Json:
-    container = {
-        "name": "carrier",
-        "image": image,
-        "command": ["python3", "-c", _WAIT],
-        "securityContext": SECURITY,
-        "volumeMounts": [{"name": "models", "mountPath": "/models"}],
-    }
-    spec = {
-        "automountServiceAccountToken": False,
-        "containers": [container],
-        "terminationGracePeriodSeconds": 1,
-        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": CLAIM}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": CARRIER}, "spec": spec}
 
 
 def kept_logs(kube: Kube, folder: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from support.authority import Authority
 from support.images import build
-from support.kind_place import CLAIM, SECURITY, Place
+from support.kind_place import Place
+from support.kind_volume import CLAIM, SECURITY
 from support.kube import Json
 
 TOKEN: Final = "let-me-in"
