@@ -76,6 +76,7 @@ class InputUnreadable(SettingsError):
 
     reason = Reason.INPUT_UNREADABLE
     exit_code = 12
+    hint = "check the path, and that this user may read it"
 
 
 class OutputFailed(SettingsError):
@@ -83,6 +84,7 @@ class OutputFailed(SettingsError):
 
     reason = Reason.OUTPUT_FAILED
     exit_code = 13
+    hint = "choose a destination in a folder that exists and that this user may write"
 
 
 class OutputSpace(OutputFailed):

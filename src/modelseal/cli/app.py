@@ -65,6 +65,9 @@ class Verbs(TyperGroup):
 
 def run(words: Sequence[str]) -> int:
     """Parse and run one command; returns its exit code, raises what the verb raises."""
+    if "" in words:  # as a path it would be the current folder
+        console.fail("invalid argument: it is empty", "a variable of your shell may be unset")
+        return EXIT_USAGE
     try:
         result = typer.main.get_command(application()).main(
             words, prog_name=console.PROGRAM, standalone_mode=False

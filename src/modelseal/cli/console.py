@@ -4,14 +4,18 @@ Messages are lower case and without a full stop, begin with the program's name, 
 in a `hint:` line. Nothing here interprets markup, so a foreign text cannot change the terminal.
 """
 
+import contextlib
+import errno
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from modelseal.errors import ModelsealError
+from modelseal.errors import ModelsealError, OutputFailed, OutputSpace
 
 PROGRAM: Final = "modelseal"
+_UNSHOWN: Final = "whatever the command made is there; only its result could not be shown"
 _UNITS: Final = ("kB", "MB", "GB", "TB", "PB")
 
 
@@ -39,14 +43,12 @@ def fail(message: str, hint: str = "") -> None:
 
 def show_json(value: object) -> None:
     """Write one JSON document to stdout."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    sys.stdout.flush()
+    _to_stdout(json.dumps(value, indent=2) + "\n")
 
 
 def show_text(text: str) -> None:
     """Write text to stdout as it is."""
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-    sys.stdout.flush()
+    _to_stdout(text if text.endswith("\n") else f"{text}\n")
 
 
 def show_fields(fields: Mapping[str, str | Sequence[str]]) -> None:
@@ -97,6 +99,26 @@ def human_size(length: int) -> str:
     return f"{size:.1f} {unit}"
 
 
+def _to_stdout(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        _forget_stdout()
+        if error.errno == errno.EPIPE:  # a reader that has seen enough
+            raise
+        kind = OutputSpace if error.errno == errno.ENOSPC else OutputFailed
+        raise kind(f"failed to write to stdout: {error.strerror}", hint=_UNSHOWN) from error
+
+
+def _forget_stdout() -> None:
+    """Drop what could not be written, or the interpreter would try it again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _to_stderr(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # nobody is there who could be told
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

@@ -6,6 +6,7 @@ and above an error of `modelseal.errors` (the decade is the stage), 130 interrup
 the standard library only, so that a missing package is a message as well.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -16,12 +17,14 @@ from typing import Any, Final, NoReturn
 
 from modelseal.cli import console
 from modelseal.cli.debug import debug_text, debugging
-from modelseal.errors import ModelsealError, OutOfMemory
+from modelseal.errors import ModelsealError, OutOfMemory, OutputFailed
 
 EXIT_INTERNAL: Final = 1
 EXIT_MISSING_PACKAGE: Final = 3
 EXIT_INTERRUPTED: Final = 130
 EXIT_SIGNAL: Final = 128
+_STDOUT: Final = 1
+_STDERR: Final = 2
 
 EXTRAS: Final[Mapping[str, str]] = {
     "cryptography": "seal",
@@ -39,6 +42,7 @@ EXTRAS: Final[Mapping[str, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _fill_descriptors()
     before = _take_signals()
     try:
         code: int = importlib.import_module("modelseal.cli.app").run(words)
@@ -52,6 +56,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         console.fail("interrupted")
     return code
+
+
+def _fill_descriptors() -> None:
+    """Open what the caller closed of 0, 1 and 2, or a file of ours would take that number.
+
+    Whatever then writes to it, as libraries do, would write into that file.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(_STDOUT, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(_STDERR, "w", closefd=False)
 
 
 def _take_signals() -> dict[int, Any]:
@@ -77,7 +93,8 @@ def _explain(error: Exception, *, as_json: bool) -> int:
         error = OutOfMemory("failed to go on: there is no memory left")
     if isinstance(error, ModelsealError):
         if as_json:
-            console.show_json(console.error_fields(error))
+            with contextlib.suppress(OutputFailed, BrokenPipeError):  # the code says it too
+                console.show_json(console.error_fields(error))
         console.fail(error.message, error.hint)
         return error.exit_code
     if isinstance(error, ModuleNotFoundError) and _is_foreign(error):

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +63,7 @@ class _Collector:
         """Yield what one model file becomes."""
         match path.suffix.lower():
             case ".xml":
+                _require_ordinary(path)
                 if not _is_ir(path):
                     raise _not_a_model(path, "it is not an OpenVINO IR")
                 yield _on_disk(path, path.name, MODEL)
@@ -69,6 +71,7 @@ class _Collector:
                 if weights.exists():
                     yield _on_disk(weights, weights.name, WEIGHTS)
             case ".onnx":
+                _require_ordinary(path)
                 if self.keep_onnx and require_folded_in(path):
                     raise _not_a_model(
                         path,
@@ -82,6 +85,7 @@ class _Collector:
 
     def onnx(self, path: Path, name: str) -> Iterator[PlainFile]:
         """Yield an ONNX model as it is, or as the IR that it becomes."""
+        _require_ordinary(path)
         if self.keep_onnx:
             require_folded_in(path)  # an ONNX model, with all that it needs
             yield _on_disk(path, name, MODEL)
@@ -159,11 +163,20 @@ def _is_ir(path: Path) -> bool:
 
 def _on_disk(path: Path, name: str, role: str) -> PlainFile:
     """Return a file as it is, once it has been seen to be an ordinary one that can be read."""
-    status = path.stat()
-    if not path.is_file():
-        raise InputUnreadable(f"failed to read {shown(str(path))}: it is not an ordinary file")
+    length = _require_ordinary(path)
     with path.open("rb"):
-        return PlainFile(path=name, role=role, length=status.st_size, open=lambda: path.open("rb"))
+        return PlainFile(path=name, role=role, length=length, open=lambda: path.open("rb"))
+
+
+def _require_ordinary(path: Path) -> int:
+    """Return the length of an ordinary file; a pipe would never end, or never begin."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputUnreadable(
+            f"failed to read {shown(str(path))}: it is not an ordinary file",
+            hint="copy its content into a file, and seal that",
+        )
+    return status.st_size
 
 
 def _in_memory(content: bytes, name: str) -> PlainFile:

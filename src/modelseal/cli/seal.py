@@ -1,5 +1,6 @@
 """`modelseal seal`: a model becomes a folder of ciphertext, or nothing at all."""
 
+import os
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,6 +13,7 @@ from modelseal.cli.environment import open_key, open_signing_key
 from modelseal.cli.models import collected
 from modelseal.cli.recipients import refuse_weakest, wrap_for
 from modelseal.envelope import Seal, seal_files
+from modelseal.errors import OutputFailed, shown
 
 EXAMPLES: Final = """\
 modelseal seal model.onnx -o model.sealed --model me/model --version 1 --key passphrase:
@@ -62,6 +64,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     The folder OUT appears when everything is in it, or not at all. Publish it anywhere: it holds
     ciphertext only, and not even file names. Give --key once for each party that may open it.
     """
+    _require_outside(output, source)
     providers = [open_key(uri, new=True) for uri in key]
     refuse_weakest([provider.kind for provider in providers], allowed=allow_weakest)
     signer = open_signing_key(sign) if sign else None
@@ -81,6 +84,16 @@ def command(  # noqa: PLR0913 - one argument for each option
             progress=advance,
         )
     show_made(made, output, json=json)
+
+
+def _require_outside(output: Path, source: Path) -> None:
+    """Refuse to put ciphertext into the folder that is sealed: the next seal would hold it."""
+    inside = Path(os.path.realpath(output)).is_relative_to(os.path.realpath(source))
+    if inside and os.path.isdir(source):
+        raise OutputFailed(
+            f"failed to write {shown(str(output))}: it lies inside the model",
+            hint="choose a destination outside of the folder that is sealed",
+        )
 
 
 def show_made(made: Seal, output: Path, *, json: bool) -> None:

@@ -39,8 +39,8 @@ class PublicKey:
         return hashlib.sha256(_info(_load(self.algorithm, self.data))).hexdigest()
 
     @classmethod
-    def from_pem(cls, text: str) -> Self:
-        """Read a PEM `PUBLIC KEY`, as OpenSSL and key services write it.
+    def from_pem(cls, text: str, *, name: str = "a public key") -> Self:
+        """Read a PEM `PUBLIC KEY`, as OpenSSL and key services write it; `name` is for messages.
 
         Raises:
             SettingsError: it is not a public key of a known kind.
@@ -50,7 +50,7 @@ class PublicKey:
             return cls.of(serialization.load_pem_public_key(text.encode("utf-8")))
         except (ValueError, UnsupportedAlgorithm) as error:
             raise SettingsError(
-                "failed to read a public key: it is not PEM", hint=_EXPECTED
+                f"failed to read {name}: it is no public key in PEM", hint=_EXPECTED
             ) from error
 
     @classmethod
@@ -112,9 +112,10 @@ def parse_signer(uri: str) -> PublicKey:
     """
     kind, _, rest = uri.partition(":")
     if kind == "file" and rest and "\0" not in rest:
-        return PublicKey.from_pem(read_key_file(Path(rest)).decode("utf-8", "replace"))
+        text = read_key_file(Path(rest)).decode("utf-8", "replace")
+        return PublicKey.from_pem(text, name=shown(rest))
     if kind not in (ED25519, ECDSA_P256):
-        raise SettingsError(f"failed to read the signer {shown(uri)}", hint=_EXPECTED)
+        raise SettingsError(f"failed to read the signer {shown(uri)}: unknown kind", hint=_EXPECTED)
     data = decode_base64(rest)
     if data is None:
         raise SettingsError(

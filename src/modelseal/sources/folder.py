@@ -22,6 +22,7 @@ from modelseal.errors import (
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_ORDINARY: Final = "put an ordinary file in its place; links and pipes are not followed"
 _PLAIN_SUFFIXES: Final = (".xml", ".onnx", ".bin", ".tflite", ".pdmodel")
 
 
@@ -33,7 +34,7 @@ class FolderSource:
 
     def read_seal(self) -> bytes:
         """Return `seal.json`; see `Source.read_seal`."""
-        if self._path.is_file():
+        if os.path.isfile(self._path):
             raise NotSealed(f"failed to open {shown(str(self._path))}: it is a file, not a folder")
         try:
             descriptor = self._open(SEAL_NAME)
@@ -69,9 +70,8 @@ class FolderSource:
 
     def _open(self, name: str) -> int:
         """Open a regular file below the folder, part by part, following no link."""
-        opened: list[int] = []
+        opened = [self._open_folder()]
         try:
-            opened.append(os.open(self._path, _DIRECTORY))
             *folders, last = name.split("/")
             for part in folders:
                 opened.append(os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=opened[-1]))
@@ -83,8 +83,16 @@ class FolderSource:
                 os.close(each)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise SourceDenied(f"failed to open {shown(name)}: it is not a regular file")
+            raise SourceDenied(
+                f"failed to open {shown(name)}: it is not a regular file", hint=_ORDINARY
+            )
         return descriptor
+
+    def _open_folder(self) -> int:
+        try:
+            return os.open(self._path, _DIRECTORY)
+        except OSError as error:
+            raise _source_error(str(self._path), error) from None
 
 
 class FolderPayload:
@@ -130,6 +138,8 @@ def _source_error(name: str, error: OSError) -> SourceError:
     text = f"failed to read {shown(name)}: {os.strerror(error.errno or errno.EIO)}"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return SourceNotFound(text)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):
+    if error.errno == errno.ELOOP:
+        return SourceDenied(text, hint=_ORDINARY)
+    if error.errno in (errno.EACCES, errno.EPERM):
         return SourceDenied(text)
     return SourceUnavailable(text)
