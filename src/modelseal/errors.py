@@ -506,6 +506,7 @@ class ModelLoadFailed(ServingError):
     """OpenVINO could not read or compile the model."""
 
     exit_code = 112
+    hint = "check the devices' names, and that the plain model loads with this OpenVINO"
 
 
 class ModelClosed(ServingError):

@@ -1,5 +1,6 @@
 """What a shell can hand over that nobody meant: a pipe, nothing, a closed or full output."""
 
+import errno
 import os
 import shutil
 import socket
@@ -107,6 +108,20 @@ def test_a_private_key_given_as_signer_is_named(room: Path) -> None:
     result = run("verify", room / "sealed", "--signer", f"file:{room}/release")
     assert result.code == errors.SettingsError.exit_code
     assert "release'" in result.error
+
+
+@pytest.mark.parametrize("kind", ["sealing", "ed25519"])
+def test_a_key_for_which_the_disk_has_no_room_leaves_no_file(
+    kind: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    before = everything_below(room)
+    result = run("keygen", "-o", room / "new", "--type", kind)
+    assert result.code == errors.OutputSpace.exit_code, result.err
+    assert everything_below(room) == before
 
 
 def _shell(room: Path, redirection: str, *words: str | Path) -> subprocess.CompletedProcess[str]:

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from modelseal.errors import InputUnreadable, OutputFailed, SettingsError, shown
+from modelseal.envelope.output import NO_SPACE
+from modelseal.errors import InputUnreadable, OutputFailed, OutputSpace, SettingsError, shown
 
 _MAX_BYTES: Final = 16 << 10
 
@@ -36,14 +37,28 @@ def write_key_pair(private_path: Path, private: bytes, public: bytes) -> None:
 
     """
     public_path = private_path.with_name(f"{private_path.name}.pub")
+    _write_all((private_path, private, 0o600), (public_path, public, 0o644))
+
+
+def write_secret_key(path: Path, key: bytes) -> None:
+    """Write a key (0600), never over an existing file.
+
+    Raises:
+        OutputFailed: it exists already or cannot be written; nothing of it is left.
+
+    """
+    _write_all((path, key, 0o600))
+
+
+def _write_all(*files: tuple[Path, bytes, int]) -> None:
+    """Write all of these files, each with its mode, or none."""
     with contextlib.ExitStack() as undo:
-        for path, data, mode in ((private_path, private, 0o600), (public_path, public, 0o644)):
+        for path, data, mode in files:
             try:
                 _write_new(path, data, mode, undo)
             except OSError as error:
-                raise OutputFailed(
-                    f"failed to write {shown(str(path))}: {error.strerror}"
-                ) from error
+                kind = OutputSpace if error.errno in NO_SPACE else OutputFailed
+                raise kind(f"failed to write {shown(str(path))}: {error.strerror}") from error
         undo.pop_all()
 
 

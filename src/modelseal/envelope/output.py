@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from modelseal.errors import OutputFailed, OutputSpace, shown
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class NewFolder:
@@ -105,7 +105,7 @@ class NewFolder:
         try:
             yield
         except OSError as error:
-            kind = OutputSpace if error.errno in _NO_SPACE else OutputFailed
+            kind = OutputSpace if error.errno in NO_SPACE else OutputFailed
             raise kind(
                 f"failed to write {shown(str(self._destination))}: {error.strerror}"
             ) from error

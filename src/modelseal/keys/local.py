@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from modelseal.contract import FORMAT
+from modelseal.envelope.key_files import write_secret_key
 from modelseal.envelope.recipients import Recipient
 from modelseal.errors import (
     InputUnreadable,
-    OutputFailed,
     SettingsError,
     WrappedKeyInvalid,
     WrongKey,
@@ -199,13 +199,7 @@ def generate_key_file(path: Path) -> None:
     """
     with Secret(os.urandom(KEK_LENGTH)) as kek:
         line = _PREFIX + base64.b64encode(kek.buffer) + b"\n"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-            file.write(line)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise OutputFailed(f"failed to write the key file {shown(str(path))}: {reason}") from None
+    write_secret_key(path, line)
 
 
 def read_key_file(path: Path) -> Secret:
