@@ -99,7 +99,7 @@ class PortInUse(SettingsError):
 
     reason = Reason.PORT_IN_USE
     exit_code = 15
-    hint = "stop the program that listens there, or choose another port"
+    hint = "stop the program that listens there, or choose another port, of 1024 and above"
 
 
 class HardeningError(SettingsError):

@@ -23,6 +23,10 @@ def room(tmp_path: Path) -> Path:
     return tmp_path
 
 
+class _Key:
+    kind = "file"
+
+
 def _socket(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -40,7 +44,7 @@ def test_only_ordinary_files_are_sealed_and_nobody_waits_for_a_pipe(
     make(room / name)
     source = room / name
     if source.suffix == ".bin":
-        source = shutil.copy(room / "tiny.xml", room / "odd.xml")
+        source = Path(shutil.copy(room / "tiny.xml", room / "odd.xml"))
     done = spawn(
         *("seal", source, "-o", room / "out", "--model", MODEL, "--version", "1"),
         *("--key", f"file:{room}/my.key"),
@@ -51,6 +55,22 @@ def test_only_ordinary_files_are_sealed_and_nobody_waits_for_a_pipe(
     assert f"{name}': it is not an ordinary file" in done.error
     assert done.hint
     assert not (room / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny.xml", "."])
+def test_what_may_not_be_read_is_unreadable_input_and_not_wrong_usage(
+    name: str, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_words: object, **_more: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(room / name))
+
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.scandir", locked)
+    monkeypatch.setattr("pathlib.Path.open", locked)
+    monkeypatch.setattr("modelseal.cli.seal.open_key", lambda *_, **__: _Key())
+    result = seal(room / name, room.parent / "out", key="file:any")
+    assert result.code == errors.InputUnreadable.exit_code, result.err
+    assert "Permission denied" in result.error
 
 
 @pytest.mark.parametrize("verb", ["seal", "verify", "inspect", "serve", "rewrap", "reseal"])

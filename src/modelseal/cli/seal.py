@@ -27,8 +27,12 @@ UNSIGNED: Final = (
 
 
 Source = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A .xml (with its .bin), .onnx, or a folder.")
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A .xml (with its .bin), .onnx, or a folder.", readable=False
+    ),
 ]
+"""`readable=False`: what cannot be read is an error of ours with its own code, not wrong usage."""
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The folder to make.")]
 Version = Annotated[str, typer.Option("--version", metavar="V", help="The model's version.")]
 Sign = Annotated[
