@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,17 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the two tiers with clusters last: one that waits costs all others processor time."""
+    last = ("cluster", "e2e_kind")
+    folders = Path(__file__).parent
+    items.sort(
+        key=lambda item: next(
+            (at for at, name in enumerate(last) if item.path.is_relative_to(folders / name)), -1
+        )
+    )
 
 
 @pytest.fixture(scope="session")

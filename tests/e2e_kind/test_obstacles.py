@@ -1,8 +1,9 @@
 """What stands in the way without anybody's ill will: each is one Reason, on a real kubelet."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,17 @@ from support.kube import condition
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
 SCARCE = {"queueSize": 1, "maxBodySize": "1Mi", "performanceHint": "Latency"}
+UNKNOWN = """<net name="unknown" version="11"><layers>
+<layer id="0" name="x" type="Parameter" version="opset1"><data shape="1,8" element_type="f32"/>
+<output><port id="0" precision="FP32"><dim>1</dim><dim>8</dim></port></output></layer>
+<layer id="1" name="y" type="NoSuchOperation" version="opset1">
+<input><port id="0"><dim>1</dim><dim>8</dim></port></input>
+<output><port id="1" precision="FP32"><dim>1</dim><dim>8</dim></port></output></layer>
+<layer id="2" name="z" type="Result" version="opset1">
+<input><port id="0"><dim>1</dim><dim>8</dim></port></input></layer></layers>
+<edges><edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>
+<edge from-layer="1" from-port="1" to-layer="2" to-port="0"/></edges></net>
+"""
 NO_IMAGE = f"registry.invalid/server@sha256:{'0' * 64}"
 
 
@@ -64,6 +76,42 @@ def no_account(place: Place) -> None:
     place.apply(name="no-account", serviceAccountName="nobody")
 
 
+def not_loadable(place: Place) -> None:
+    """Serve what sealing takes for a model: only a load shows that nobody knows its operation."""
+    path = place.folder / "unknown.xml"
+    path.write_text(UNKNOWN)
+    path.with_suffix(".bin").write_bytes(bytes(4))
+    place.put(place.seal("unknown-operation", source=path), "filetype/unknown")
+    place.apply("filetype/unknown", name="not-loadable")
+
+
+def over_quota(place: Place) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "narrow"}}
+    place.kube.apply({**quota, "spec": {"hard": {"limits.memory": "3Gi"}}})
+    place.kube.until("the quota counts", lambda: place.kube.get("quota", "narrow").get("status"))
+    place.apply(name="over-quota", modelSize="4Gi")
+
+
+def beside_a_stranger(place: Place) -> None:
+    """Let somebody inject a container that `restricted` does not allow."""
+    rollout = {**place.spec()["rollout"], "strategy": "Recreate"}
+    place.apply(name="injected", rollout=rollout)
+    place.kube.until("its pods are wanted", lambda: place.kube.get("deployment", "injected"))
+    mesh = {"name": "mesh", "image": place.python_image, "resources": {"limits": {"memory": "8Mi"}}}
+    mesh["securityContext"] = {"privileged": True}
+    add = [{"op": "add", "path": "/spec/template/spec/containers/-", "value": mesh}]
+    place.kube.run("patch", "deployment", "injected", "--type=json", "-p", json.dumps(add))
+
+
+def evicted(place: Place) -> None:
+    """Let a pod that waits for its source write more into its log than its node allows."""
+    limit = {"type": "Container", "default": {"ephemeral-storage": "1Ki"}}
+    ranged = {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "little-disk"}}
+    place.kube.apply({**ranged, "spec": {"limits": [limit]}})
+    source = {"http": {"url": f"http://nowhere.{place.namespace}.svc/filetype/1"}}
+    place.apply(name="evicted", source=source)
+
+
 def heavy(folder: Path) -> Path:
     """Write a model of 192 MiB of half floats, which become twice as many bytes when compiled."""
     x = ov.opset13.parameter([-1, 8192], ov.Type.f32, name="x")
@@ -83,11 +131,33 @@ OBSTACLES: dict[str, tuple[Callable[[Place], None], Reason, str]] = {
     "too-small": (too_small, Reason.MODEL_TOO_LARGE, "bytes"),
     "too-little": (too_little, Reason.OUT_OF_MEMORY, "compiledSize"),
     "no-account": (no_account, Reason.SERVICE_ACCOUNT_NOT_FOUND, "nobody"),
+    "not-loadable": (not_loadable, Reason.MODEL_LOAD_FAILED, "log"),
+}
+NARROW: dict[str, tuple[Callable[[Place], None], Reason, str]] = {
+    "injected": (beside_a_stranger, Reason.POD_SECURITY_REFUSED, "privileged"),
+    "over-quota": (over_quota, Reason.QUOTA_EXCEEDED, "narrow"),
+    "evicted": (evicted, Reason.POD_FAILED, "Evicted"),
 }
 
 
 @pytest.fixture(scope="module")
-def obstructed(module_place: Place) -> Place:
+def narrow(
+    request: pytest.FixtureRequest,
+    make_places: Callable[[Path], Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Place]:
+    """Put the obstacles that concern a whole namespace into another one."""
+    places = make_places(tmp_path_factory.mktemp("narrow"))
+    place: Place = places.open()
+    place.provide()
+    for put, _, _ in NARROW.values():
+        put(place)
+    yield place
+    places.close(request)
+
+
+@pytest.fixture(scope="module")
+def obstructed(narrow: Place, module_place: Place) -> Place:
     """Put every obstacle into one namespace, so that they are waited for together."""
     module_place.provide()
     module_place.put(module_place.seal(), "filetype/1")
@@ -98,13 +168,21 @@ def obstructed(module_place: Place) -> Place:
 
 @pytest.mark.parametrize("name", OBSTACLES)
 def test_an_obstacle_is_one_reason_that_says_what_to_do(obstructed: Place, name: str) -> None:
-    _, reason, word = OBSTACLES[name]
-    said = obstructed.until_reason(reason, name)
+    stands_in_the_way(obstructed, name, *OBSTACLES[name][1:])
+
+
+@pytest.mark.parametrize("name", NARROW)
+def test_an_obstacle_of_a_whole_namespace_is_one_reason_too(narrow: Place, name: str) -> None:
+    stands_in_the_way(narrow, name, *NARROW[name][1:])
+
+
+def stands_in_the_way(place: Place, name: str, reason: Reason, word: str) -> None:
+    said = place.until_reason(reason, name)
     assert word in said["message"]
     assert len(said["message"]) > 30
-    assert condition(obstructed.resource(name), "Available")["status"] != "True"
-    assert obstructed.never_served(name)
-    warned = obstructed.kube.all("events")
+    assert condition(place.resource(name), "Available")["status"] != "True"
+    assert place.never_served(name)
+    warned = place.kube.all("events")
     about = [each for each in warned if each["involvedObject"]["name"] == name]
     assert reason in {each["reason"] for each in about if each["type"] == "Warning"}
 
