@@ -317,6 +317,7 @@ class WrongPassphrase(UnwrapError):
 
     reason = Reason.WRONG_PASSPHRASE
     exit_code = 67
+    hint = "type it again; in a file, it is the first line"
 
 
 class NoRecipient(UnwrapError):
@@ -448,6 +449,7 @@ class OutOfMemory(DeliveryError):
 
     reason = Reason.OUT_OF_MEMORY
     exit_code = 91
+    hint = "free memory, or raise the limit; `modelseal inspect` shows the model's size"
 
 
 class NotMemoryBacked(DeliveryError):
