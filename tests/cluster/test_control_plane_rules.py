@@ -64,6 +64,13 @@ MODEL_CASES: tuple[tuple[Json, str], ...] = (
         "10001 is the agent's uid",
     ),
     ({"spec": {"device": {"preference": ["CPU", "GPU", "CPU"]}}}, "name each device once"),
+    ({"spec": {"device": {"properties": ["CPU.CACHE_DIR=/tmp"]}}}, "must be DEVICE.PROPERTY=VALUE"),
+    ({"spec": {"device": {"properties": ["CPU.NUM_STREAMS=x"]}}}, "must be DEVICE.PROPERTY=VALUE"),
+    ({"spec": {"device": {"properties": ["TPU.NUM_STREAMS=1"]}}}, "must be DEVICE.PROPERTY=VALUE"),
+    (
+        {"spec": {"serving": {"batching": {"maxRows": 1025}}}},
+        "should be less than or equal to 1024",
+    ),
     ({"spec": {"serving": {"maxBodySize": "1023"}}}, "must be a quantity from 1Ki to 2Gi"),
     ({"spec": {"serving": {"maxBodySize": "3Gi"}}}, "must be a quantity from 1Ki to 2Gi"),
     (

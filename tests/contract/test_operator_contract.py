@@ -1,5 +1,6 @@
 """What the operator writes, agent and runtime read; what the CRDs promise, the code keeps."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from modelseal.contract import (
     Reason,
     Stage,
 )
+from modelseal.engine.configuration import PER_DEVICE, read_by_device
 from modelseal.envelope import Policy
 from modelseal.errors import ModelsealError
 from modelseal.keys.uri import parse_key_uri
@@ -95,11 +97,49 @@ def test_the_runtime_reads_what_the_operator_tells_it(name: str) -> None:
     assert settings.devices == found.device.usable
     assert settings.peer_uid == AGENT_UID
     assert settings.max_body_bytes == found.model.serving.max_body
+    assert settings.device_properties == read_by_device(found.model.device_properties)
+    assert settings.batch_rows == found.model.serving.batch_rows
+    assert settings.batch_wait == found.model.serving.batch_delay / 1000
     sleep = runtime["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert sleep + settings.drain_seconds <= found.model.rollout.grace
     ports = {port["containerPort"] for port in runtime["ports"]}
     assert ports == {settings.rest_port, settings.grpc_port, settings.health_port}
     assert ports == {REST_PORT, GRPC_PORT, HEALTH_PORT}
+
+
+@pytest.mark.parametrize("name", sorted(PER_DEVICE))
+@pytest.mark.parametrize(
+    "value", ["true", "7", "AUTO", "f32", "ACCURACY", "HIGH", "x", "1 2", "-1"]
+)
+def test_the_api_server_takes_the_device_properties_that_the_runtime_takes(
+    name: str, value: str
+) -> None:
+    word = f"NPU.{name}={value}"
+    assert allowed_by_crd(word) == read_without_error(word)
+
+
+@pytest.mark.parametrize("word", ["CPU.CACHE_DIR=x", "CPU.PERFORMANCE_HINT=LATENCY", "GPU.0.X=1"])
+def test_neither_takes_another_property(word: str) -> None:
+    assert not allowed_by_crd(word)
+    assert not read_without_error(word)
+
+
+def allowed_by_crd(word: str) -> bool:
+    """Whether the rule in the CRD takes a device property; its parts are joined by and, or."""
+    crd = yaml.safe_load((ROOT / "crds" / "modelseal.dev_encryptedmodels.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    items = spec["properties"]["device"]["properties"]["properties"]["items"]
+    first, *others = re.findall(r"matches\('(.*?)'\)", items["x-kubernetes-validations"][0]["rule"])
+    return bool(re.search(first, word)) and any(re.search(other, word) for other in others)
+
+
+def read_without_error(word: str) -> bool:
+    """Whether the runtime takes a device property."""
+    try:
+        read_by_device([word])
+    except ModelsealError:
+        return False
+    return True
 
 
 def test_each_side_of_the_socket_expects_the_other_sides_uid() -> None:

@@ -36,6 +36,14 @@ def test_settings_have_defaults_that_are_right_in_a_pod() -> None:
     assert not settings.allow_swap
 
 
+def test_the_properties_of_devices_are_words() -> None:
+    words = "CPU.NUM_STREAMS=2  GPU.INFERENCE_PRECISION_HINT=f16"
+    found = Settings.from_env(REQUIRED | {Env.DEVICE_PROPERTIES: words}).device_properties
+    assert found == {"CPU": {"NUM_STREAMS": "2"}, "GPU": {"INFERENCE_PRECISION_HINT": "f16"}}
+    with pytest.raises(SettingsError, match="CACHE_DIR of CPU is not an allowed one"):
+        Settings.from_env(REQUIRED | {Env.DEVICE_PROPERTIES: "CPU.CACHE_DIR=/tmp"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -29,7 +29,9 @@ class PodMemory:
 
 def pod_memory(model: EncryptedModel) -> PodMemory:
     """Return the limits of a model's containers."""
-    requests = model.serving.max_body * model.serving.queue
+    serving = model.serving
+    joined = 2 if serving.batch_rows > 1 else 1  # a batch is a copy of its requests' inputs
+    requests = joined * serving.max_body * serving.queue
     return PodMemory(
         agent=round_up(model.model_size + FETCH_WINDOW + AGENT_BASE),
         runtime=round_up(model.compiled_size + RUNTIME_BASE + requests),

@@ -21,6 +21,7 @@ from modelseal_operator.refusal import Refusal
 NAME: Final = rf"[a-z](?:[-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?"
 OBJECT_NAME: Final = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
 DEVICES: Final = ("CPU", "GPU", "NPU")
+DEVICE_PROPERTY: Final = rf"({'|'.join(DEVICES)})\.[A-Z_]{{1,64}}=[A-Za-z0-9_]{{1,32}}"
 _KEY: Final = r"[-._a-zA-Z0-9]{1,253}"
 _FOLDER: Final = r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*"
 _URL: Final = r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
@@ -86,6 +87,9 @@ class Serving:
     max_body: int
     queue: int
     timeout: int
+    batch_rows: int
+    batch_delay: int
+    """In milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +170,7 @@ class EncryptedModel:
     delivery: Delivery
     server: Server | None
     devices: tuple[str, ...]
+    device_properties: tuple[str, ...]
     groups: tuple[int, ...]
     serving: Serving
     template: Template
@@ -212,6 +217,7 @@ def parse_model(raw: Mapping[str, object]) -> EncryptedModel:
         delivery=Delivery(spec.choice("delivery", ["Memfd", "Tmpfs"], "Memfd").lower()),
         server=_server(spec.section("server")) if spec.has("server") else None,
         devices=_devices(device),
+        device_properties=device.texts("properties", pattern=DEVICE_PROPERTY, limit=32),
         groups=device.numbers("supplementalGroups", low=1, high=(1 << 31) - 1, limit=8),
         serving=_serving(spec.section("serving"), name),
         template=_template(spec.section("template")),
@@ -310,12 +316,15 @@ def _devices(device: Fields) -> tuple[str, ...]:
 
 def _serving(serving: Fields, name: str) -> Serving:
     pattern = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+    batching = serving.section("batching")
     return Serving(
         model_name=serving.text("modelName", name, pattern=pattern, limit=128),
         hint=serving.choice("performanceHint", ["Auto", "Latency", "Throughput"], "Auto").upper(),
         max_body=serving.size("maxBodySize", "16Mi", low=1024, high=1 << 31),
         queue=serving.number("queueSize", 16, low=1, high=1024),
         timeout=serving.number("requestTimeoutSeconds", 30, low=1, high=3600),
+        batch_rows=batching.number("maxRows", 1, low=1, high=1024),
+        batch_delay=batching.number("maxDelayMilliseconds", 0, low=0, high=1000),
     )
 
 

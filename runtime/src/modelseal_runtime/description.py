@@ -41,6 +41,7 @@ def model(served: Served) -> dict[str, Any]:
         "outputs": _tensors(interface.outputs),
         "parameters": {
             "device": served.model.device,
+            "device_properties": " ".join(served.model.properties),
             "devices_refused": "; ".join(
                 f"{refusal.device}: {refusal.why}" for refusal in served.model.refused
             ),

@@ -7,6 +7,7 @@ from typing import Final
 
 from modelseal.cgroups import cpu_quota
 from modelseal.engine import LoadedModel
+from modelseal.engine.configuration import ByDevice
 from modelseal.handover import Model
 from modelseal_runtime.calibration import INLINE_SECONDS, LATENCY, Calibrated, Choice, calibrate
 from modelseal_runtime.delivery import Mapped
@@ -19,7 +20,13 @@ _ENVELOPE_BYTES: Final = 512
 
 
 def load(
-    model: Model, memory: Mapped, *, name: str | None, devices: Sequence[str], hint: str
+    model: Model,
+    memory: Mapped,
+    *,
+    name: str | None,
+    devices: Sequence[str],
+    hint: str,
+    by_device: ByDevice,
 ) -> Served:
     """Load, warm up, and choose the performance hint by measurement where none was given.
 
@@ -32,7 +39,7 @@ def load(
     """
     keep = memory.user()  # the mapping stays while one hint gives way to another
     try:
-        loaded, fastest, choice = _load(memory, devices, hint)
+        loaded, fastest, choice = _load(memory, devices, hint, by_device)
     finally:
         keep()
     return Served(
@@ -55,12 +62,17 @@ def inline_bytes(loaded: LoadedModel, seconds: float) -> int:
     return int((loaded.least_bytes + _ENVELOPE_BYTES) * INLINE_SECONDS / seconds)
 
 
-def _load(memory: Mapped, devices: Sequence[str], hint: str) -> Calibrated:
+def _load(memory: Mapped, devices: Sequence[str], hint: str, by_device: ByDevice) -> Calibrated:
     threads = cpu_threads()
 
     def load_with(hint: str) -> LoadedModel:
         return LoadedModel.load(
-            memory.files, release=memory.user(), devices=devices, hint=hint, threads=threads
+            memory.files,
+            release=memory.user(),
+            devices=devices,
+            by_device=by_device,
+            hint=hint,
+            threads=threads,
         )
 
     if hint == AUTO:

@@ -156,6 +156,7 @@ class Program:
             name=settings.model_name,
             devices=settings.devices,
             hint=settings.hint,
+            by_device=settings.device_properties,
         )
         self._metrics.loaded(served, time.monotonic() - started)
         self._scheduler.start(

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from modelseal import contract
 from modelseal.contract import Env
+from modelseal.engine.configuration import ByDevice, read_by_device
 from modelseal.errors import SettingsError, shown
 
 AUTO: Final = "AUTO"
@@ -30,6 +31,7 @@ class Settings:
     peer_uid: int | None
     model_name: str | None
     devices: tuple[str, ...]
+    device_properties: ByDevice
     hint: str
     host: str
     rest_port: int
@@ -60,6 +62,7 @@ class Settings:
             peer_uid=read.optional_number(Env.PEER_UID),
             model_name=read.text(Env.MODEL_NAME, "") or None,
             devices=split_devices(read.text(Env.DEVICES, "CPU")),
+            device_properties=read_by_device(read.text(Env.DEVICE_PROPERTIES, "").split()),
             hint=read.choice(Env.PERFORMANCE_HINT, HINTS, AUTO),
             host=read.text(Env.HOST, "0.0.0.0"),  # noqa: S104 -- clients come from outside the pod
             rest_port=read.number(Env.REST_PORT, contract.REST_PORT, 0, 0xFFFF),

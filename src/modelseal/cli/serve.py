@@ -24,6 +24,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     digest: opt.Digest = None,
     min_sequence: opt.MinSequence = None,
     device: own.Devices = "CPU",
+    device_property: own.Properties = None,
     name: own.Name = None,
     host: own.Host = serving.LOCAL,
     http_port: own.HttpPort = contract.REST_PORT,

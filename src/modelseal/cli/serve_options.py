@@ -10,6 +10,15 @@ Devices = Annotated[
         "--device", metavar="LIST", help="Devices, the first that works is taken: NPU,GPU,CPU."
     ),
 ]
+Properties = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--property",
+        metavar="DEVICE.NAME=VALUE",
+        help="An OpenVINO property of one device, such as CPU.INFERENCE_PRECISION_HINT=f32; "
+        "repeat for more.",
+    ),
+]
 Name = Annotated[
     str | None,
     typer.Option(

@@ -41,6 +41,7 @@ class Wish:
     digest: str | None
     min_sequence: int | None
     device: str
+    device_property: list[str] | None
     name: str | None
     host: str
     http_port: int
@@ -170,6 +171,7 @@ def runtime_environment(wish: Wish) -> dict[str, str]:
         {
             Env.MODEL_NAME: wish.served_name,
             Env.DEVICES: wish.device,
+            Env.DEVICE_PROPERTIES: " ".join(wish.device_property or []),
             Env.HOST: wish.host,
             Env.REST_PORT: wish.http_port,
             Env.GRPC_PORT: wish.grpc_port,

@@ -1,17 +1,19 @@
 """Compile a model on the first wanted device that takes it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from modelseal.engine._openvino import ov
-from modelseal.engine.configuration import Property, checked
-from modelseal.engine.devices import Refusal, candidates
+from modelseal.engine.configuration import ByDevice, Property, checked
+from modelseal.engine.devices import META, Refusal, candidates
 from modelseal.engine.plugins import load_plugins
 from modelseal.errors import DeviceUnavailable, ModelLoadFailed, SettingsError, shown
 
 HINTS: Final = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
+_CPU: Final = "CPU"
+_CPU_ONLY: Final = ("INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING", "ENABLE_HYPER_THREADING")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,8 @@ class Compiled:
     model: Any
     device: str
     refused: tuple[Refusal, ...]
+    properties: tuple[str, ...]
+    """What OpenVINO was told, as `NUM_STREAMS=2`, or `CPU.NUM_STREAMS=2` for a member."""
     seconds: float
 
 
@@ -49,9 +53,13 @@ def properties(
 
 
 def compile_model(
-    core: Any, model: Any, devices: Sequence[str], config: Mapping[str, Property]
+    core: Any,
+    model: Any,
+    devices: Sequence[str],
+    config: Mapping[str, Property],
+    by_device: ByDevice,
 ) -> Compiled:
-    """Try the wanted devices one after the other.
+    """Try the wanted devices one after the other, each with what was set for it alone.
 
     Raises:
         DeviceUnavailable: this machine has none of them.
@@ -66,30 +74,72 @@ def compile_model(
     lost = list(refused)
     for device in usable:
         started = time.monotonic()
-        compiled, why = _try(core, model, device, config)
+        told = for_device(device, config, by_device)
+        compiled, why = _try(core, model, device, told)
         if compiled is not None:
-            seconds = time.monotonic() - started
-            return Compiled(model=compiled, device=device, refused=tuple(lost), seconds=seconds)
+            return Compiled(
+                model=compiled,
+                device=device,
+                refused=tuple(lost),
+                properties=tuple(_words(told)),
+                seconds=time.monotonic() - started,
+            )
         lost.append(Refusal(device=device, why=why))
     reasons = "; ".join(f"{refusal.device}: {refusal.why}" for refusal in lost)
     raise ModelLoadFailed(f"failed to compile the model: {reasons}")
 
 
-def _try(
-    core: Any, model: Any, device: str, config: Mapping[str, Property]
-) -> tuple[Any | None, str]:
+def for_device(
+    device: str, config: Mapping[str, Property], by_device: ByDevice
+) -> dict[str, object]:
+    """Return what OpenVINO is told for one device.
+
+    A device that stands for others (`AUTO:GPU,CPU`) gets the properties of its members nested, and
+    among those what is for the CPU only: it does not take them for itself. `BATCH` has one member
+    and hands it everything.
+    """
+    head, _, rest = device.partition(":")
+    if head == "BATCH":
+        return {**for_device(rest, config, by_device), **by_device.get(head, {})}
+    if head not in META:
+        general = config if _family(device) == _CPU else _without_cpu_only(config)
+        return {**general, **_own(device, by_device)}
+    threads = {name: value for name, value in config.items() if name in _CPU_ONLY}
+    members: dict[str, dict[str, Property]] = {name: {**own} for name, own in by_device.items()}
+    told = {**_without_cpu_only(config), **members.pop(head, {})}
+    members[_CPU] = {**threads, **members.get(_CPU, {})}
+    return {**told, "DEVICE_PROPERTIES": members}
+
+
+def _words(told: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for name, value in sorted(told.items()):
+        if isinstance(value, Mapping):
+            for member, own in sorted(value.items()):
+                yield from _words(own, f"{member}.")
+        else:
+            yield f"{prefix}{name}={value}"
+
+
+def _own(device: str, by_device: ByDevice) -> Mapping[str, str]:
+    """Return the properties of a device; those of `GPU.1` before those of every `GPU`."""
+    return {**by_device.get(_family(device), {}), **by_device.get(device, {})}
+
+
+def _family(device: str) -> str:
+    return device.partition(".")[0].partition("(")[0]
+
+
+def _without_cpu_only(config: Mapping[str, Property]) -> dict[str, Property]:
+    return {name: value for name, value in config.items() if name not in _CPU_ONLY}
+
+
+def _try(core: Any, model: Any, device: str, told: Mapping[str, object]) -> tuple[Any | None, str]:
     # An empty CACHE_DIR also overrides one that an application has set on its own core.
-    for_device = {key: value for key, value in config.items() if _concerns(key, device)}
     try:
-        return core.compile_model(model, device, for_device | {"CACHE_DIR": ""}), ""
+        return core.compile_model(model, device, {**told, "CACHE_DIR": ""}), ""
     except (RuntimeError, ValueError, TypeError) as error:
         # The text of the exception names layers of the model: not repeated.
         return None, f"OpenVINO could not compile it ({type(error).__name__})"
-
-
-def _concerns(name: str, device: str) -> bool:
-    cpu_only = ("INFERENCE_NUM_THREADS", "ENABLE_CPU_PINNING", "ENABLE_HYPER_THREADING")
-    return name not in cpu_only or device.partition("(")[0] == "CPU"
 
 
 def new_core() -> Any:

@@ -13,7 +13,7 @@ from modelseal.engine._openvino import ov
 from modelseal.engine.plugins import load_plugins
 from modelseal.errors import SettingsError, shown
 
-_META: Final = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
+META: Final = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
 _NAME: Final = re.compile(r"-?[A-Z]{2,12}(\.[A-Za-z0-9_]{1,16})*(\([0-9]{1,4}\))?")
 
 
@@ -57,7 +57,7 @@ def _reduce(device: str, available: Sequence[str]) -> str | None:
             f"failed to read the devices: {shown(device)} is not a device",
             hint="for example CPU, GPU, NPU, AUTO or AUTO:GPU,CPU",
         )
-    if head not in _META:
+    if head not in META:
         return device if not colon and _present(head, available) else None
     kept = [name for name in members if name.startswith("-") or _present(name, available)]
     if colon and not any(not name.startswith("-") for name in kept) and kept != members:

@@ -19,7 +19,7 @@ import numpy as np
 
 from modelseal.engine.checking import by_name, in_order
 from modelseal.engine.compiling import Compiled, compile_model, new_core, properties
-from modelseal.engine.configuration import Property
+from modelseal.engine.configuration import ByDevice, Property
 from modelseal.engine.devices import Refusal
 from modelseal.engine.reading import choose_entry, read_model
 from modelseal.engine.slots import Slot
@@ -59,6 +59,7 @@ class LoadedModel:
         self._known: Final = by_name(self.inputs)
         self.device: Final = compiled.device
         self.refused: Final[tuple[Refusal, ...]] = compiled.refused
+        self.properties: Final[tuple[str, ...]] = compiled.properties
         self.compile_seconds: Final = compiled.seconds
         self.requests: Final = len(parts.requests)
         self.stateful: Final = bool(parts.requests[0].query_state())
@@ -80,6 +81,7 @@ class LoadedModel:
         release: Callable[[], None],
         devices: Sequence[str] = ("CPU",),
         config: Mapping[str, Property] | None = None,
+        by_device: ByDevice | None = None,
         hint: str | None = "LATENCY",
         threads: int | None = None,
         requests: int | None = None,
@@ -93,6 +95,7 @@ class LoadedModel:
             release: called once when nothing reads the views any more, also if loading fails.
             devices: wanted devices in order of preference.
             config: OpenVINO properties, out of those that are allowed.
+            by_device: properties of single devices, which win over `config`.
             hint: `LATENCY`, `THROUGHPUT`, or `None` for what the configuration says.
             threads: CPU threads to use; `None` leaves it to OpenVINO, which ignores quotas.
             requests: infer requests; `None` takes what OpenVINO calls optimal.
@@ -110,7 +113,7 @@ class LoadedModel:
             wanted = properties(config or {}, hint, threads)
             own = new_core() if core is None else core
             model = read_model(own, views, choose_entry(views, entry))
-            compiled = compile_model(own, model, devices, wanted)
+            compiled = compile_model(own, model, devices, wanted, by_device or {})
             count = requests or _optimal(compiled.model)
             slots = [compiled.model.create_infer_request() for _ in range(count)]
             parts = _Parts(compiled=compiled.model, requests=slots, files=views, release=release)

@@ -21,7 +21,7 @@ from modelseal_operator.children.volumes import (
     SOURCE_TOKEN_DIRECTORY,
     source_address,
 )
-from modelseal_operator.resource import Rollout, Web
+from modelseal_operator.resource import Rollout, Serving, Web
 
 _LAST_SECONDS: Final = 2
 """What an orderly end takes beyond draining."""
@@ -65,14 +65,25 @@ def runtime_environment(context: Context) -> list[Json]:
         Env.PEER_UID: str(AGENT_UID),
         Env.MODEL_NAME: serving.model_name,
         Env.DEVICES: ",".join(context.device.usable),
+        Env.DEVICE_PROPERTIES: " ".join(context.model.device_properties) or None,
         Env.PERFORMANCE_HINT: serving.hint,
         Env.MAX_BODY_BYTES: str(serving.max_body),
         Env.QUEUE_SIZE: str(serving.queue),
         Env.REQUEST_TIMEOUT: str(serving.timeout),
         Env.DRAIN_SECONDS: str(_drain(context.model.rollout)),
+        **_batching(serving),
         **_both(context),
     }
     return _listed(found)
+
+
+def _batching(serving: Serving) -> Mapping[Env, str]:
+    if serving.batch_rows == 1:
+        return {}
+    return {
+        Env.BATCH_ROWS: str(serving.batch_rows),
+        Env.BATCH_WAIT: str(serving.batch_delay / 1000),
+    }
 
 
 def _drain(rollout: Rollout) -> int:
