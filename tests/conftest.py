@@ -5,9 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from modelseal.cli.story.openbao import running
 from support.openbao import KeyService
+
+# A time limit for an example measures the machine, not the code.
+settings.register_profile("timeless", deadline=None)
+settings.load_profile("timeless")
 
 
 def pytest_configure() -> None:

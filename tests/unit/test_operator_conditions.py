@@ -308,7 +308,7 @@ def test_status_names_the_seal_of_each_pod() -> None:
     assert status["model"]["digest"] == status["pods"][0]["digest"] == "sha256:" + "a" * 64
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_nothing_that_a_cluster_shows_crashes_the_mapping(data: st.DataObject) -> None:
     raw = data.draw(

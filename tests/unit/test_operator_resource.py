@@ -163,7 +163,7 @@ def test_a_provider_pins_signers_or_says_that_it_needs_none(
     assert refused(model_object(), provider).why is Reason.PROVIDER_INVALID
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_nothing_that_a_tenant_or_admin_writes_is_more_than_a_refusal(data: st.DataObject) -> None:
     model = data.draw(mutated(example("filetype-full")))
