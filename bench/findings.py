@@ -13,6 +13,15 @@ class Effort:
     megabytes: int
     """Weights of the made model, in MiB, where the question is about a large one."""
 
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """A small, the usual and a large model, in MiB."""
+        return self.megabytes // 8, self.megabytes, 4 * self.megabytes
+
+    def rounds_of(self, megabytes: int) -> int:
+        """Return fewer rounds for the large model, which is steadier and takes its time."""
+        return max(3, self.rounds // 2) if megabytes > self.megabytes else self.rounds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

@@ -9,10 +9,12 @@ TITLE = "Peak memory"
 
 def measure(effort: Effort) -> Findings:
     """Compare the peaks of resident memory, each in a process that does nothing else."""
-    with room(effort.megabytes) as made:
-        row = _row(made, max(3, effort.rounds // 2))
+    rows = []
+    for megabytes in effort.sizes:
+        with room(megabytes) as made:
+            rows.append(_row(made, max(3, effort.rounds // 2)))
     return Findings(
-        rows=[row],
+        rows=rows,
         notes=[
             "Resident memory of the whole process, from its first byte to the first answer. Both "
             "sides hold the weights once and what OpenVINO makes of them once. The plain side's "
@@ -27,7 +29,7 @@ def _row(made: Room, rounds: int) -> Row:
         return load(*map(str, arguments))["peak"] / (1 << 20)
 
     return Row(
-        question=f"loading {made.megabytes} MiB",
+        question=f"loading {made.megabytes:,} MiB",
         unit="MiB",
         values=interleaved(
             {

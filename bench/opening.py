@@ -37,15 +37,21 @@ _TRIED = (
 
 def measure(effort: Effort) -> Findings:
     """Compare fetch, hash and decrypt with a parallel copy, both into a fresh memfd."""
-    with room(effort.megabytes) as made:
-        rows = [_row(made, effort.rounds, cold=cold) for cold in (False, True)]
-        rows += [_ablated(made, effort.rounds, step) for step in _ABLATIONS]
+    rows, ablated = [], []
+    for megabytes in effort.sizes:
+        with room(megabytes) as made:
+            rounds = effort.rounds_of(megabytes)
+            rows += [_row(made, rounds, cold=cold) for cold in (False, True)]
+            if megabytes == effort.megabytes:
+                ablated = [_ablated(made, rounds, step) for step in _ABLATIONS]
+    rows += ablated
     return Findings(rows=rows, notes=[_shares(), _TRIED])
 
 
 def _row(made: Room, rounds: int, *, cold: bool) -> Row:
+    place = "the disk" if cold else "the page cache"
     return Row(
-        question=f"{made.megabytes} MiB from {'the disk' if cold else 'the page cache'} to a memfd",
+        question=f"{made.megabytes:,} MiB from {place} to a memfd",
         unit="GiB/s",
         values=_both(made, rounds, cold=cold),
         ours="open",
@@ -60,7 +66,7 @@ def _ablated(made: Room, rounds: int, step: str) -> Row:
     with _ABLATIONS[step]():
         values = _both(made, rounds, touched=step == _TOUCHED)
     return Row(
-        question=f"from the page cache, {step}",
+        question=f"{made.megabytes:,} MiB from the page cache, {step}",
         unit="GiB/s",
         values=values,
         ours="open",

@@ -29,7 +29,7 @@ from support.operator_process import OperatorProcess
 from support.tenant import Tenant, example
 
 TITLE = "Operator: convergence on many models"
-SIZES = (100, 1000)
+SIZES = (100, 1000, 5000)
 CHILDREN = ("ConfigMap", "NetworkPolicy", "Service", "Deployment")
 WRITERS = 8
 IDLE_SECONDS = 30.0
@@ -52,7 +52,9 @@ def measure(effort: Effort) -> Findings:
             "KWOK on the same processors. The API server, etcd and all of these share the "
             "machine with the operator. Writes are counted in the audit log. The bare client "
             f"writes the same children and statuses with {WRITERS} threads, without Events, "
-            "watches and decisions: what the machine allows at best.",
+            "watches and decisions: what the machine allows at best. It comes second, to a "
+            "control plane that holds the operator's objects already, which is why it is slower "
+            "than the operator at 5,000. All models of a size are in one namespace.",
         ],
     )
 

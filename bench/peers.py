@@ -21,8 +21,9 @@ class Peer:
     name: str
     listed: str
     form: str
-    """`raw`, `binary`, `v2` or `json`."""
+    """`raw`, `binary`, `v2`, `json` or `grpc`."""
     path: str
+    """Of its URL; with gRPC the model's name. gRPC has the port after that of HTTP."""
 
 
 KNOWN = (
@@ -31,6 +32,8 @@ KNOWN = (
     Peer(name="fastapi, JSON", listed="fastapi", form="json", path="/json"),
     Peer(name="mlserver, JSON", listed="mlserver", form="v2", path="/v2/models/model/infer"),
     Peer(name="litserve, JSON", listed="litserve", form="json", path="/predict"),
+    Peer(name="kserve, gRPC", listed="kserve", form="grpc", path="model"),
+    Peer(name="mlserver, gRPC", listed="mlserver", form="grpc", path="model"),
 )
 
 

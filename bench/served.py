@@ -20,6 +20,7 @@ class Endpoint:
     """Where the runtime listens, its process, and the hint that it chose."""
 
     port: int
+    grpc_port: int
     pid: int
     hint: str
 
@@ -41,10 +42,15 @@ def served(model: Path, folder: Path) -> Iterator[Endpoint]:
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        port = _port(process)
+        port, grpc_port = _ports(process)
         with urlopen(f"http://127.0.0.1:{port}/v2/models/{NAME}") as answer:
             parameters: dict[str, Any] = json.load(answer)["parameters"]
-        yield Endpoint(port=port, pid=_runtime(process.pid), hint=parameters["performance_hint"])
+        yield Endpoint(
+            port=port,
+            grpc_port=grpc_port,
+            pid=_runtime(process.pid),
+            hint=parameters["performance_hint"],
+        )
     finally:
         process.terminate()
         process.wait(30)
@@ -75,13 +81,15 @@ def _stats() -> Iterator[tuple[int, int, str]]:
             yield int(path.parent.name), int(text.rpartition(")")[2].split()[1]), text
 
 
-def _port(process: "subprocess.Popen[str]") -> int:
+def _ports(process: "subprocess.Popen[str]") -> tuple[int, int]:
     assert process.stdout is not None
     text = ""
     for line in process.stdout:
         text += line
         if line == "}\n":
-            return int(json.loads(text)["rest"].rpartition(":")[2])
+            told = json.loads(text)
+            rest, grpc = (int(told[name].rpartition(":")[2]) for name in ("rest", "grpc"))
+            return rest, grpc
     raise RuntimeError("modelseal serve ended before it served")
 
 

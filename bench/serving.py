@@ -136,19 +136,21 @@ class Session:
 
 
 def request_file(folder: Path, form: str, path: str) -> Path:
-    """Write a whole HTTP request in one of the forms that servers take; return its file."""
+    """Write a whole HTTP request, or a gRPC message, in one of the forms; return its file."""
     file = folder / f"{form}{path.replace('/', '-')}"
-    if not file.exists():
+    if form == "grpc":
+        file.write_bytes(_message(path))
+    elif not file.exists():
         head, body = _body(form)
         line = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
         file.write_bytes(f"{line}Content-Length: {len(body)}\r\n{head}\r\n".encode() + body)
     return file
 
 
-def load_once(port: int, pid: int, request: Path) -> Run:
-    """Ask a server as fast as it answers."""
+def load_once(port: int, pid: int, request: Path, *, client: str = "load") -> Run:
+    """Ask a server as fast as it answers; `client` is the program under `bench`."""
     before = cpu_seconds(pid)
-    found = load_for(port, request)
+    found = load_for(port, request, client=client)
     used = cpu_seconds(pid) - before
     return Run(
         rate=found["rate"],
@@ -169,12 +171,14 @@ def load_for(
     seconds: float = SECONDS,
     rate: float = 0,
     connections: int = CONNECTIONS,
+    client: str = "load",
 ) -> dict[str, float]:
     """Ask a server from a process of its own, which says what it counted."""
+    paced = ["--rate", str(rate)] if rate else []
     done = subprocess.run(
         [
-            sys.executable, "-m", "bench.load", request, "--port", str(port),
-            "--connections", str(connections), "--seconds", str(seconds), "--rate", str(rate),
+            sys.executable, "-m", f"bench.{client}", request, "--port", str(port),
+            "--connections", str(connections), "--seconds", str(seconds), *paced,
         ],
         cwd=Path(__file__).resolve().parents[1], check=True, capture_output=True, text=True,
     )  # fmt: skip
@@ -217,6 +221,15 @@ class BenchmarkApp:
             for name in ("Count", "Throughput")
         )
         return used, count, rate
+
+
+def _message(model: str) -> bytes:
+    from modelseal_runtime.proto.open_inference_pb2 import ModelInferRequest  # noqa: PLC0415
+
+    array = np.random.default_rng(1).random(SHAPE, np.float32)
+    message = ModelInferRequest(model_name=model, raw_input_contents=[array.tobytes()])
+    message.inputs.add(name="x", datatype="FP32", shape=SHAPE)
+    return message.SerializeToString()
 
 
 def _body(form: str) -> tuple[str, bytes]:

@@ -14,12 +14,13 @@ import orjson
 
 from bench import peers
 from bench.findings import Effort, Findings, Row, interleaved
-from bench.served import Endpoint, served
+from bench.served import NAME, Endpoint, served
 from bench.serving import URL, load_once, request_file
 from bench.serving_models import write_model
 
 TITLE = "Serving beside other servers"
 MODELS = (2.0, 10.0)
+_OURS = {"raw": "binary", "binary": "binary", "grpc": "gRPC"}
 _NOTE = """Every peer serves the plain model with the hint that our runtime chose, as its users
 would load it, and is asked by the same client; figures are requests per second of the server's
 processor time. Peers that take raw bytes or binary tensors are compared with our binary requests,
@@ -53,9 +54,15 @@ def _beside(
         name: partial(_thrift, ours.port, ours.pid, request_file(folder, form, URL))
         for name, form in (("served, binary", "binary"), ("served, JSON", "v2"))
     }
+    message = request_file(folder, "grpc", NAME)
+    sides["served, gRPC"] = partial(_thrift, ours.grpc_port, ours.pid, message, "load_grpc")
     for peer in present:
+        port, pid = started[peer.listed]
         request = request_file(folder, peer.form, peer.path)
-        sides[peer.name] = partial(_thrift, *started[peer.listed], request)
+        if peer.form == "grpc":
+            sides[peer.name] = partial(_thrift, port + 1, pid, request, "load_grpc")
+        else:
+            sides[peer.name] = partial(_thrift, port, pid, request)
     values = interleaved(sides, rounds=effort.rounds)
     return [_row(peer, question, values) for peer in present]
 
@@ -73,7 +80,7 @@ def _start(
 
 
 def _row(peer: peers.Peer, question: str, values: Mapping[str, list[float]]) -> Row:
-    ours = "served, binary" if peer.form in ("raw", "binary") else "served, JSON"
+    ours = f"served, {_OURS.get(peer.form, 'JSON')}"
     return Row(
         question=f"{question}: per second of processor time, against {peer.name}",
         unit="1/s",
@@ -81,7 +88,7 @@ def _row(peer: peers.Peer, question: str, values: Mapping[str, list[float]]) -> 
         ours=ours,
         baseline=peer.name,
         target="> 1",
-        limit="the inference itself" if ours.endswith("binary") else "12,288 numbers of JSON",
+        limit="12,288 numbers of JSON" if ours.endswith("JSON") else "the inference itself",
     )
 
 
@@ -129,5 +136,5 @@ def _nanoseconds(action: Callable[[], object], count: int) -> float:
     return (time.perf_counter() - start) / 5 / count * 1e9
 
 
-def _thrift(port: int, pid: int, request: Path) -> float:
-    return 1 / load_once(port, pid, request).cpu
+def _thrift(port: int, pid: int, request: Path, client: str = "load") -> float:
+    return 1 / load_once(port, pid, request, client=client).cpu

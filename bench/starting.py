@@ -13,9 +13,10 @@ _SMALL = 64
 def measure(effort: Effort) -> Findings:
     """Compare `modelseal.open` with `read_model` and `compile_model`, each in a new process."""
     rows = []
-    with room(effort.megabytes) as made:
-        rows.append(_row(made, effort.rounds, "seconds", cold=True))
-        rows.append(_row(made, effort.rounds, "seconds", cold=False))
+    for megabytes in effort.sizes:
+        with room(megabytes) as made:
+            rounds = effort.rounds_of(megabytes)
+            rows += [_row(made, rounds, "seconds", cold=cold) for cold in (True, False)]
     with room(_SMALL) as made:
         rows.append(_row(made, effort.rounds, "process", cold=True))
     return Findings(
@@ -55,8 +56,9 @@ def _row(made: Room, rounds: int, what: str, *, cold: bool) -> Row:
     )
     assert len(totals) == 1, "both sides must compute the same"
     cache = "cold" if cold else "warm"
+    name = "loading" if what == "seconds" else what
     return Row(
-        question=f"{'loading' if what == 'seconds' else what}, {made.megabytes} MiB, {cache} cache",
+        question=f"{name}, {made.megabytes:,} MiB, {cache} cache",
         unit="s",
         values=values,
         ours="sealed",

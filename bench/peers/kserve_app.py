@@ -30,4 +30,4 @@ class Served(KServeModel):  # type: ignore[misc] # it has no types here
 served = Served("model")
 served.load()
 port = int(os.environ["BENCH_PORT"])
-ModelServer(http_port=port, enable_grpc=False, access_log_format=None).start([served])
+ModelServer(http_port=port, grpc_port=port + 1, access_log_format=None).start([served])
