@@ -26,12 +26,13 @@ _SAMPLE = 64 << 20
 _TRIED = (
     "The target is missed here. The rows without a step say why: hashing costs most, and the "
     "signed digest needs each byte hashed; without it opening would come within the noise of the "
-    "target. The copy's own time is nearly all page faults, as the last row shows. Opening has fewer: it "
-    "decrypts into a buffer and writes that into the memfd, so that the kernel neither zeroes the "
-    "page nor faults it in (1.28 times as fast as decrypting into a fresh mapping, nine pairs in "
-    "one run). Tried without a gain: touching the pages from the decrypting threads, at low "
-    "priority, or not ahead at all; huge pages for anonymous memory. What would help is a SHA-256 "
-    "that works on several segments at once, which none of the libraries in use offers."
+    "target. The copy's own time is nearly all page faults, as the last row shows. Opening has "
+    "fewer: it decrypts into a buffer and writes that into the memfd, so that the kernel neither "
+    "zeroes the page nor faults it in (1.28 times as fast as decrypting into a fresh mapping, "
+    "nine pairs in one run). Tried without a gain: touching the pages from the decrypting "
+    "threads, at low priority, or not ahead at all; huge pages for anonymous memory. What would "
+    "help is a SHA-256 that works on several segments at once, which none of the libraries in use "
+    "offers."
 )
 
 
