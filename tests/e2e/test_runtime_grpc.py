@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +13,7 @@ import pytest
 from modelseal.contract import Env
 from modelseal.handover import Loaded
 from modelseal_runtime.proto import open_inference_pb2 as pb
+from support import models
 from support.models_slow import WIDTH, rows, slow
 from support.protocol_runtime import Runtime, eventually, joined
 
@@ -31,12 +34,32 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 @pytest.fixture
 def ask(runtime: Runtime) -> Iterator[Any]:
     """Return the method `ModelInfer`."""
+    with connected(runtime) as method:
+        yield method
+
+
+@contextmanager
+def connected(runtime: Runtime) -> Iterator[Any]:
+    """Connect to a runtime's method `ModelInfer`."""
     with grpc.insecure_channel(f"127.0.0.1:{runtime.ports['grpc']}") as channel:
         yield channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             lambda message: message.SerializeToString(),
             pb.ModelInferResponse.FromString,
         )
+
+
+def test_bf16_keeps_every_bit_over_grpc(tmp_path: Path) -> None:
+    bits = np.array([0x3F80, 0xC2F7, 0x0000, 0x8000, 0x7F7F], np.uint16).tobytes()
+    message = pb.ModelInferRequest(model_name="model", raw_input_contents=[bits])
+    message.inputs.add(name="x", datatype="BF16", shape=[5])
+    with joined(tmp_path / "log", {Env.PERFORMANCE_HINT: "LATENCY"}) as (started, agent):
+        agent.deliver(models.joined("bf16", [-1]))
+        started.wait_ready()
+        with connected(started) as ask:
+            answer = ask(message, timeout=60)
+    assert answer.outputs[0].datatype == "BF16"
+    assert list(answer.raw_output_contents) == [bits + bits]
 
 
 def request(count: int) -> pb.ModelInferRequest:
