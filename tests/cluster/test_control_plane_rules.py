@@ -64,6 +64,11 @@ MODEL_CASES: tuple[tuple[Json, str], ...] = (
         "10001 is the agent's uid",
     ),
     ({"spec": {"device": {"preference": ["CPU", "GPU", "CPU"]}}}, "name each device once"),
+    ({"spec": {"device": {"combine": "Auto"}}}, "combine needs another device"),
+    (
+        {"spec": {"device": {"combine": "Auto", "preference": ["CPU", "GPU"]}}},
+        "combine needs another device in preference and CPU after it",
+    ),
     ({"spec": {"device": {"properties": ["CPU.CACHE_DIR=/tmp"]}}}, "must be DEVICE.PROPERTY=VALUE"),
     ({"spec": {"device": {"properties": ["CPU.NUM_STREAMS=x"]}}}, "must be DEVICE.PROPERTY=VALUE"),
     ({"spec": {"device": {"properties": ["TPU.NUM_STREAMS=1"]}}}, "must be DEVICE.PROPERTY=VALUE"),

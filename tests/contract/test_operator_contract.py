@@ -48,6 +48,9 @@ VARIANTS: dict[str, Callable[[], Context]] = {
     "full": lambda: context(example("filetype-full"), cluster_provider_object()),
     "tmpfs": lambda: context(example("filetype-tmpfs"), cluster_provider_object()),
     "kv": lambda: context(provider=KV),
+    "combined": lambda: context(
+        model_object(device={"preference": ["GPU", "CPU"], "combine": "Hetero"})
+    ),
     "unsigned": lambda: context(provider=provider_object(signers=None, allowUnsigned=True)),
     "bounds": lambda: context(
         model_object(
@@ -94,7 +97,8 @@ def test_the_runtime_reads_what_the_operator_tells_it(name: str) -> None:
     _, runtime = containers(found)
     settings = RuntimeSettings.from_env(environment(runtime))
     assert settings.model_name == found.model.serving.model_name
-    assert settings.devices == found.device.usable
+    together = (f"HETERO:{','.join(found.device.usable)}",)
+    assert settings.devices == (together if name == "combined" else found.device.usable)
     assert settings.peer_uid == AGENT_UID
     assert settings.max_body_bytes == found.model.serving.max_body
     assert settings.device_properties == read_by_device(found.model.device_properties)

@@ -6,7 +6,7 @@ import pytest
 from modelseal.engine import LoadedModel
 from modelseal.engine.compiling import for_device
 from modelseal.engine.configuration import PER_DEVICE, Property, read_by_device
-from modelseal.errors import SettingsError
+from modelseal.errors import ModelLoadFailed, SettingsError
 from support import models
 
 GENERAL: dict[str, Property] = {
@@ -37,6 +37,7 @@ def test_words_become_the_properties_of_each_device() -> None:
         (["NUM_STREAMS=2"], "is not DEVICE.PROPERTY=VALUE"),
         (["CPU.NUM_STREAMS"], "is not DEVICE.PROPERTY=VALUE"),
         (["cpu.NUM_STREAMS=2"], "is not DEVICE.PROPERTY=VALUE"),
+        (["CUP.NUM_STREAMS=2"], "CUP is not a device"),
         (["CPU.CACHE_DIR=/tmp"], "CACHE_DIR of CPU is not an allowed one"),
         (["GPU.CONFIG_FILE=/tmp/x"], "CONFIG_FILE of GPU is not an allowed one"),
         (["CPU.PERFORMANCE_HINT=LATENCY"], "PERFORMANCE_HINT of CPU is not an allowed one"),
@@ -44,7 +45,7 @@ def test_words_become_the_properties_of_each_device() -> None:
         (["CPU.NUM_STREAMS=-1"], "CPU.NUM_STREAMS is"),
         (["CPU.INFERENCE_PRECISION_HINT=f32;CACHE_DIR=x"], "CPU.INFERENCE_PRECISION_HINT is"),
         (["CPU.NUM_STREAMS=1", "CPU.NUM_STREAMS=2"], "is set twice"),
-        ([f"{'A' * (2 + n % 9)}.{n}.NUM_STREAMS=1" for n in range(70)], "is one more than 64"),
+        ([f"GPU.{number}.NUM_STREAMS=1" for number in range(65)], "is one more than 64"),
     ],
 )  # fmt: skip
 def test_a_property_that_is_not_allowed_is_named(words: list[str], why: str) -> None:
@@ -98,6 +99,19 @@ def test_openvino_computes_as_it_was_told(device: str) -> None:
         assert found["INFERENCE_PRECISION_HINT"].to_dtype() == np.float32
         prefix = "CPU." if ":" in device else ""
         assert f"{prefix}INFERENCE_PRECISION_HINT=f32" in loaded.properties
+
+
+@pytest.mark.parametrize(("device", "prefix"), [("CPU", ""), ("AUTO:CPU", "CPU.")])
+def test_a_property_that_the_device_does_not_take_is_named(device: str, prefix: str) -> None:
+    with pytest.raises(
+        ModelLoadFailed, match=f"{device}: it does not take {prefix}INFERENCE_PRECISION_HINT=i8$"
+    ):
+        LoadedModel.load(
+            models.views(models.perceptron()),
+            release=lambda: None,
+            devices=[device],
+            by_device={"CPU": {"INFERENCE_PRECISION_HINT": "i8", "NUM_STREAMS": "1"}},
+        )
 
 
 def test_a_quota_of_processors_holds_behind_a_device_that_stands_for_others() -> None:

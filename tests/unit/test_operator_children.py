@@ -189,6 +189,27 @@ def test_memory_follows_from_the_declared_sizes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("preference", "combine", "told", "models"),
+    [
+        (["GPU", "CPU"], None, "GPU,CPU", 1),
+        (["GPU", "CPU"], "Auto", "AUTO:GPU,CPU", 2),
+        (["NPU", "GPU", "CPU"], "Multi", "MULTI:NPU,CPU", 2),
+        (["GPU", "CPU"], "Hetero", "HETERO:GPU,CPU", 1),
+    ],
+)
+def test_devices_that_serve_together_have_the_resource_and_the_memory_for_it(
+    preference: list[str], combine: str | None, told: str, models: int
+) -> None:
+    device = {"preference": preference} | ({"combine": combine} if combine else {})
+    made = model_object(compiledSize="1Gi", device=device)
+    (runtime,) = pod_spec(build_children(context(made)))["containers"]
+    limits = runtime["resources"]["limits"]
+    assert {entry["name"]: entry["value"] for entry in runtime["env"]}["MODELSEAL_DEVICES"] == told
+    assert any("intel.com" in name for name in limits)
+    assert whole_bytes(limits["memory"]) >> 30 == models
+
+
+@pytest.mark.parametrize(
     ("text", "canonical"), [("1024Mi", "1Gi"), ("1536Mi", "1536Mi"), ("1", "1"), ("0.5Gi", "512Mi")]
 )
 def test_bytes_are_written_as_the_api_server_writes_them(text: str, canonical: str) -> None:

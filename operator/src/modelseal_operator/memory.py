@@ -34,5 +34,10 @@ def pod_memory(model: EncryptedModel) -> PodMemory:
     requests = joined * serving.max_body * serving.queue
     return PodMemory(
         agent=round_up(model.model_size + FETCH_WINDOW + AGENT_BASE),
-        runtime=round_up(model.compiled_size + RUNTIME_BASE + requests),
+        runtime=round_up(_compiled(model) + RUNTIME_BASE + requests),
     )
+
+
+def _compiled(model: EncryptedModel) -> int:
+    """Return what OpenVINO repacks; AUTO and MULTI hold it for each device, HETERO splits it."""
+    return model.compiled_size * (2 if model.combine in ("AUTO", "MULTI") else 1)

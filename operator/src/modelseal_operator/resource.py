@@ -171,6 +171,8 @@ class EncryptedModel:
     server: Server | None
     devices: tuple[str, ...]
     device_properties: tuple[str, ...]
+    combine: str
+    """OpenVINO's name for how the chosen device and CPU share the work; empty if they do not."""
     groups: tuple[int, ...]
     serving: Serving
     template: Template
@@ -218,6 +220,7 @@ def parse_model(raw: Mapping[str, object]) -> EncryptedModel:
         server=_server(spec.section("server")) if spec.has("server") else None,
         devices=_devices(device),
         device_properties=device.texts("properties", pattern=DEVICE_PROPERTY, limit=32),
+        combine=_combine(device),
         groups=device.numbers("supplementalGroups", low=1, high=(1 << 31) - 1, limit=8),
         serving=_serving(spec.section("serving"), name),
         template=_template(spec.section("template")),
@@ -312,6 +315,18 @@ def _devices(device: Fields) -> tuple[str, ...]:
     if len(set(found)) != len(found):
         raise device.wrong("preference", "a list that names each device once")
     return found
+
+
+def _combine(device: Fields) -> str:
+    if not device.has("combine"):
+        return ""
+    found = device.choice("combine", ["Auto", "Multi", "Hetero"], "Auto")
+    names = _devices(device)
+    if "CPU" not in names[1:]:
+        raise device.wrong(
+            "combine", "set only where preference names another device and CPU after it"
+        )
+    return found.upper()
 
 
 def _serving(serving: Fields, name: str) -> Serving:

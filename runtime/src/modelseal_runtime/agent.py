@@ -176,6 +176,7 @@ class AgentLink:
                 digest=served.digest,
                 device=served.model.device,
                 refused=[f"{one.device}: {one.why}" for one in served.model.refused],
+                properties=served.model.properties,
                 hint=served.choice.hint,
                 hintWhy=served.choice.why,
                 workers=served.model.requests,

@@ -139,7 +139,40 @@ def _try(core: Any, model: Any, device: str, told: Mapping[str, object]) -> tupl
         return core.compile_model(model, device, {**told, "CACHE_DIR": ""}), ""
     except (RuntimeError, ValueError, TypeError) as error:
         # The text of the exception names layers of the model: not repeated.
+        not_taken = _not_taken(core, device, told)
+        if not_taken:
+            return None, f"it does not take {', '.join(not_taken)}"
         return None, f"OpenVINO could not compile it ({type(error).__name__})"
+
+
+def _not_taken(core: Any, device: str, told: Mapping[str, object]) -> list[str]:
+    """Return which properties fail with the smallest model too, each tried alone."""
+    parameter = ov.opset13.parameter([1], ov.Type.f32)
+    smallest = ov.Model([parameter], [parameter])
+    return [
+        word
+        for one in _singly(told)
+        for word in _words(one)
+        if not _takes(core, smallest, device, one) and _takes(core, smallest, device, {})
+    ]
+
+
+def _takes(core: Any, model: Any, device: str, told: Mapping[str, object]) -> bool:
+    try:
+        core.compile_model(model, device, {**told, "CACHE_DIR": ""})
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _singly(told: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    for name, value in told.items():
+        if isinstance(value, Mapping):
+            for member, own in value.items():
+                for one in _singly(own):
+                    yield {name: {member: one}}
+        else:
+            yield {name: value}
 
 
 def new_core() -> Any:

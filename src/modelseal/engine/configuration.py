@@ -35,6 +35,7 @@ _VALUES: Final[Mapping[str, str]] = {
 ALLOWED: Final = frozenset(_VALUES)
 PER_DEVICE: Final = ALLOWED - {"PERFORMANCE_HINT"}
 """What may differ by device; the hint belongs to the model, whose workers follow from it."""
+KNOWN: Final = ("CPU", "GPU", "NPU", "AUTO", "MULTI", "HETERO", "BATCH")
 _MOST: Final = 64
 _ASSIGNMENT: Final = re.compile(r"([A-Z]{2,12}(?:\.[A-Za-z0-9_]{1,16})?)\.([A-Z_]{1,64})=(.*)")
 
@@ -86,6 +87,11 @@ def _assignment(word: str) -> tuple[str, str, str]:
             hint="for example CPU.INFERENCE_PRECISION_HINT=f32 or GPU.0.NUM_STREAMS=2",
         )
     device, name, value = match.groups()
+    if device.partition(".")[0] not in KNOWN:
+        raise SettingsError(
+            f"failed to read the device properties: {device} is not a device",
+            hint=f"it may be {', '.join(KNOWN)}, or one of several such as GPU.1",
+        )
     if name not in PER_DEVICE:
         raise SettingsError(
             f"failed to read the device properties: {name} of {device} is not an allowed one",

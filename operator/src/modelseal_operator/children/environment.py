@@ -1,6 +1,6 @@
 """The environment of the two containers, in the names of `contract.Env`. It holds no secret."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from modelseal.contract import (
@@ -64,7 +64,7 @@ def runtime_environment(context: Context) -> list[Json]:
         Env.SOCKET: f"{SOCKET_DIRECTORY}/{SOCKET_NAME}",
         Env.PEER_UID: str(AGENT_UID),
         Env.MODEL_NAME: serving.model_name,
-        Env.DEVICES: ",".join(context.device.usable),
+        Env.DEVICES: _devices(context.device.usable, context.model.combine),
         Env.DEVICE_PROPERTIES: " ".join(context.model.device_properties) or None,
         Env.PERFORMANCE_HINT: serving.hint,
         Env.MAX_BODY_BYTES: str(serving.max_body),
@@ -75,6 +75,11 @@ def runtime_environment(context: Context) -> list[Json]:
         **_both(context),
     }
     return _listed(found)
+
+
+def _devices(usable: Sequence[str], combine: str) -> str:
+    names = ",".join(usable)
+    return f"{combine}:{names}" if combine and len(usable) > 1 else names
 
 
 def _batching(serving: Serving) -> Mapping[Env, str]:
