@@ -203,3 +203,11 @@ def test_a_reader_that_left_hears_no_refusal_and_the_code_says_it(room: Path) ->
     done = _shell(room, "| true", "inspect", room / "absent", "--json")
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("word", ["CPU.CACHE_DIR=/tmp", "NUM_STREAMS=2", "CPU.NUM_STREAMS=many"])
+def test_a_property_that_no_device_may_have_is_named_before_anything_starts(word: str) -> None:
+    done = run("serve", "sealed", "--model", MODEL, "--key", "file:my.key", "--property", word)
+    assert done.code == errors.SettingsError.exit_code, done.err
+    assert "failed to read the device properties" in done.error
+    assert done.hint

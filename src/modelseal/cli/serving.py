@@ -7,7 +7,7 @@ inherits. The runtime's environment names ports and devices, and nothing about k
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +74,7 @@ def serve(wish: Wish) -> None:
 
     """
     require_programs()
+    require_properties(wish.device_property or [])
     for port in (wish.http_port, wish.grpc_port, wish.health_port):
         require_free(wish.host, port)
     demands = trust(
@@ -113,6 +114,19 @@ def _announce(wish: Wish, endpoints: Mapping[str, str], report: Mapping[str, Any
         return
     console.show_fields(facts)
     console.note("serving; Ctrl-C ends it")
+
+
+def require_properties(words: Sequence[str]) -> None:
+    """Say before anything is started that a device's property is not an allowed one.
+
+    Raises:
+        SettingsError: a word is not `DEVICE.NAME=VALUE`, or not an allowed one.
+
+    """
+    if words:
+        from modelseal.engine.configuration import read_by_device  # noqa: PLC0415 - loads OpenVINO
+
+        read_by_device(words)
 
 
 def require_free(host: str, port: int) -> None:
