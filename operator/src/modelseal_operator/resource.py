@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelseal.contract import AGENT_UID, MAX_NAME, RUNTIME_UID, Delivery
+from modelseal_operator.device_fields import read_combine, read_devices, read_properties
 from modelseal_operator.fields import Fields
 from modelseal_operator.provider import (
     CIDR,
@@ -20,8 +21,6 @@ from modelseal_operator.refusal import Refusal
 
 NAME: Final = rf"[a-z](?:[-a-z0-9]{{0,{MAX_NAME - 2}}}[a-z0-9])?"
 OBJECT_NAME: Final = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
-DEVICES: Final = ("CPU", "GPU", "NPU")
-DEVICE_PROPERTY: Final = rf"({'|'.join(DEVICES)})\.[A-Z_]{{1,64}}=[A-Za-z0-9_]{{1,32}}"
 _KEY: Final = r"[-._a-zA-Z0-9]{1,253}"
 _FOLDER: Final = r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*"
 _URL: Final = r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
@@ -218,9 +217,9 @@ def parse_model(raw: Mapping[str, object]) -> EncryptedModel:
         suspend=spec.flag("suspend", False),
         delivery=Delivery(spec.choice("delivery", ["Memfd", "Tmpfs"], "Memfd").lower()),
         server=_server(spec.section("server")) if spec.has("server") else None,
-        devices=_devices(device),
-        device_properties=device.texts("properties", pattern=DEVICE_PROPERTY, limit=32),
-        combine=_combine(device),
+        devices=read_devices(device),
+        device_properties=read_properties(device),
+        combine=read_combine(device),
         groups=device.numbers("supplementalGroups", low=1, high=(1 << 31) - 1, limit=8),
         serving=_serving(spec.section("serving"), name),
         template=_template(spec.section("template")),
@@ -308,25 +307,6 @@ def _server(server: Fields) -> Server:
         ),
         uid=uid,
     )
-
-
-def _devices(device: Fields) -> tuple[str, ...]:
-    found = device.texts("preference", pattern="|".join(DEVICES), limit=3) or ("CPU",)
-    if len(set(found)) != len(found):
-        raise device.wrong("preference", "a list that names each device once")
-    return found
-
-
-def _combine(device: Fields) -> str:
-    if not device.has("combine"):
-        return ""
-    found = device.choice("combine", ["Auto", "Multi", "Hetero"], "Auto")
-    names = _devices(device)
-    if "CPU" not in names[1:]:
-        raise device.wrong(
-            "combine", "set only where preference names another device and CPU after it"
-        )
-    return found.upper()
 
 
 def _serving(serving: Fields, name: str) -> Serving:
