@@ -25,8 +25,8 @@ _NOTE = """Every peer serves the plain model with the hint that our runtime chos
 would load it, and is asked by the same client; figures are requests per second of the server's
 processor time. Peers that take raw bytes or binary tensors are compared with our binary requests,
 the others with our JSON. FastAPI with plain bytes is as little as a server can do: no protocol, no
-checks of names, types, shapes and limits, no deadline, no metrics. A crowded run once had it ahead
-at 6.2 ms, by requests per second; by processor time it is level."""
+checks of names, types, shapes and limits, no deadline, no metrics. By processor time it is
+level: at 11 ms one run had it ahead (0.92), another behind (1.03)."""
 
 
 def measure(effort: Effort) -> Findings:
