@@ -137,7 +137,7 @@ async def _clock(crew: Crew, rate: float) -> None:
 async def _count(crew: Crew, seconds: float) -> dict[str, float]:
     crew.latencies.clear()
     crew.failed = 0
-    start, used = time.perf_counter(), _cpu()
+    start, used = time.perf_counter(), own_cpu()
     await asyncio.sleep(seconds)
     spent = time.perf_counter() - start
     found = sorted(crew.latencies)
@@ -147,13 +147,14 @@ async def _count(crew: Crew, seconds: float) -> dict[str, float]:
         "failed": crew.failed,
         "seconds": spent,
         "rate": len(found) / spent,
-        "client_cpu_us": (_cpu() - used) / max(1, len(found)) * 1e6,
+        "client_cpu_us": (own_cpu() - used) / max(1, len(found)) * 1e6,
         "p50_ms": statistics.median(found) * 1000 if found else 0.0,
         "p99_ms": found[int(len(found) * 0.99)] * 1000 if found else 0.0,
     }
 
 
-def _cpu() -> float:
+def own_cpu() -> float:
+    """Return the processor seconds of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

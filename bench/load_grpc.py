@@ -7,12 +7,13 @@ with the warm-up included, and its own CPU time. Each connection has one call on
 import argparse
 import asyncio
 import json
-import resource
 import time
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+
+from bench.load import own_cpu
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1))
@@ -53,20 +54,15 @@ class Crew:
 
     async def count(self, seconds: float) -> dict[str, float]:
         """Return what came within these seconds."""
-        start, used, before = time.perf_counter(), _cpu(), self.total
+        start, used, before = time.perf_counter(), own_cpu(), self.total
         await asyncio.sleep(seconds)
         spent, answers = time.perf_counter() - start, self.total - before
         return {
             "requests": answers,
             "seconds": spent,
             "rate": answers / spent,
-            "client_cpu_us": (_cpu() - used) / max(1, answers) * 1e6,
+            "client_cpu_us": (own_cpu() - used) / max(1, answers) * 1e6,
         }
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:

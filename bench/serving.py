@@ -138,13 +138,15 @@ class Session:
 def request_file(folder: Path, form: str, path: str) -> Path:
     """Write a whole HTTP request, or a gRPC message, in one of the forms; return its file."""
     file = folder / f"{form}{path.replace('/', '-')}"
-    if form == "grpc":
-        file.write_bytes(_message(path))
-    elif not file.exists():
-        head, body = _body(form)
-        line = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
-        file.write_bytes(f"{line}Content-Length: {len(body)}\r\n{head}\r\n".encode() + body)
+    if not file.exists():
+        file.write_bytes(_message(path) if form == "grpc" else _request(form, path))
     return file
+
+
+def _request(form: str, path: str) -> bytes:
+    head, body = _body(form)
+    line = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
+    return f"{line}Content-Length: {len(body)}\r\n{head}\r\n".encode() + body
 
 
 def load_once(port: int, pid: int, request: Path, *, client: str = "load") -> Run:

@@ -1,18 +1,15 @@
 """Replacing `seal.json` as a whole: readers see the old one or the new one, never a part."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from modelseal import contract
-from modelseal.errors import OutputFailed, OutputSpace, SourceChanged, shown
-
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+from modelseal.envelope.output import write_error
+from modelseal.errors import OutputFailed, SourceChanged, shown
 
 
 @contextlib.contextmanager
@@ -53,8 +50,7 @@ def replace_seal(folder: Path, content: bytes, *, expected: bytes | None) -> Non
             )
         _replace(target, content)
     except OSError as error:
-        kind = OutputSpace if error.errno in _NO_SPACE else OutputFailed
-        raise kind(f"failed to replace {shown(str(target))}: {error.strerror}") from error
+        raise write_error(target, error, verb="replace") from error
 
 
 def _replace(target: Path, content: bytes) -> None:

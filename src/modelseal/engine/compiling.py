@@ -149,12 +149,10 @@ def _not_taken(core: Any, device: str, told: Mapping[str, object]) -> list[str]:
     """Return which properties fail with the smallest model too, each tried alone."""
     parameter = ov.opset13.parameter([1], ov.Type.f32)
     smallest = ov.Model([parameter], [parameter])
-    return [
-        word
-        for one in _singly(told)
-        for word in _words(one)
-        if not _takes(core, smallest, device, one) and _takes(core, smallest, device, {})
-    ]
+    if not _takes(core, smallest, device, {}):
+        return []
+    refused = [one for one in _singly(told) if not _takes(core, smallest, device, one)]
+    return [word for one in refused for word in _words(one)]
 
 
 def _takes(core: Any, model: Any, device: str, told: Mapping[str, object]) -> bool:

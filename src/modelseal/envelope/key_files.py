@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from modelseal.envelope.output import NO_SPACE
-from modelseal.errors import InputUnreadable, OutputFailed, OutputSpace, SettingsError, shown
+from modelseal.envelope.output import write_error
+from modelseal.errors import InputUnreadable, SettingsError, shown
 
 _MAX_BYTES: Final = 16 << 10
 
@@ -57,8 +57,7 @@ def _write_all(*files: tuple[Path, bytes, int]) -> None:
             try:
                 _write_new(path, data, mode, undo)
             except OSError as error:
-                kind = OutputSpace if error.errno in NO_SPACE else OutputFailed
-                raise kind(f"failed to write {shown(str(path))}: {error.strerror}") from error
+                raise write_error(path, error) from error
         undo.pop_all()
 
 

@@ -16,7 +16,13 @@ from typing import Final, Self
 
 from modelseal.errors import OutputFailed, OutputSpace, shown
 
-NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def write_error(path: Path, error: OSError, *, verb: str = "write") -> OutputFailed:
+    """Return what a failure to write a path is called: a full disk has a name of its own."""
+    kind = OutputSpace if error.errno in _NO_SPACE else OutputFailed
+    return kind(f"failed to {verb} {shown(str(path))}: {error.strerror}")
 
 
 class NewFolder:
@@ -105,10 +111,7 @@ class NewFolder:
         try:
             yield
         except OSError as error:
-            kind = OutputSpace if error.errno in NO_SPACE else OutputFailed
-            raise kind(
-                f"failed to write {shown(str(self._destination))}: {error.strerror}"
-            ) from error
+            raise write_error(self._destination, error) from error
 
 
 def _sync(folder: Path) -> None:
