@@ -151,7 +151,7 @@ DEEDS: dict[str, tuple[str, str, Body]] = {
 MAY = {
     "sealer": {"encrypt"},
     "agent": {"decrypt", "rewrap", "ask for rights"},
-    "rewrapper": {"rewrap"},
+    "rewrapper": {"rewrap", "ask for rights"},
     "admin": {"read", "rotate", "configure"},
     "signer": {"sign", "read the signing key"},
     "kv-agent": {"read the KEK"},

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,13 @@ from typing import Any
 import pytest
 
 from modelseal import errors
+from modelseal.cli.main import EXIT_INTERRUPTED
 from modelseal.envelope import parse_seal
 from modelseal.keys.policy_text import policy_name, script, vault_steps
 from support import fault_proxy as faults
 from support.cli import Result, everything_below, program, run
 from support.cli_models import plain_ir
+from support.cli_serve import eventually
 from support.fault_proxy import FaultProxy, Handler
 from support.http_origin import serving
 from support.openbao import KeyService, hcl
@@ -264,9 +267,59 @@ def test_whoever_may_only_rewrap_can_rewrap(fleet: Fleet, monkeypatch: pytest.Mo
     fleet.rotate("faces")
     token = fleet.service.token(policy_name("vision/faces", "rewrapper"))
     monkeypatch.setenv("VAULT_TOKEN", token)
-    result = fleet.rewrap("--json", place=fleet.sealed / "faces")
-    assert result.json["counts"] == {"rewrapped": 1}
+    result = fleet.rewrap(place=fleet.sealed / "faces")
+    assert result.code == 0
+    assert f"not allowed to unwrap with vault-transit {fleet.mount}/vision_faces" in result.err
+    assert "1 rewrapped" in result.err
     assert fleet.rewrap("--json").json["counts"] == {"current": 1, "failed": 3}
+
+
+def test_a_key_that_may_only_rewrap_is_refused_an_unwrap_for_one_model_of_a_run(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refusals for every model would fill the audit log, as if somebody tried doors."""
+    steps = [
+        step
+        for name in NAMES
+        for step in vault_steps(model=f"vision/{name}", key=f"vault:{fleet.mount}/vision_{name}")
+        if "policy write" in step.command
+    ]
+    fleet.service.paste(script(steps))
+    fleet.rotate()
+    policies = [policy_name(f"vision/{name}", "rewrapper") for name in NAMES]
+    monkeypatch.setenv("VAULT_TOKEN", fleet.service.token(*policies))
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+    result = fleet.rewrap("--json")
+    assert result.json["counts"] == {"rewrapped": 4}
+    assert [each["unopened"] for each in result.json["models"]] == [
+        [{"kind": "vault-transit", "key": f"{fleet.mount}/vision_{name}"}] for name in sorted(NAMES)
+    ]
+    tries = [path for path in proxy.paths() if "/decrypt/" in path]
+    assert tries == [f"/v1/{fleet.mount}/decrypt/vision_faces"] * 2  # and once to be sure
+
+
+def test_a_refusal_of_one_model_does_not_spare_the_next_its_trial(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Policies pin models: of two with one key, one may be opened and the other one not."""
+    key = f"vault:{fleet.mount}/vision_faces"
+    second = fleet.sealed / "zebras"
+    made = run(
+        *("seal", fleet.plain, "-o", second, "--model", "vision/zebras", "--version", "1"),
+        *("--key", key, "--sign", fleet.folder / "release"),
+    )
+    assert made.code == 0, made.err
+    fleet.rotate("faces")
+    for model in ("vision/faces", "vision/zebras"):
+        steps = vault_steps(model=model, key=key)
+        fleet.service.paste(script([step for step in steps if "policy write" in step.command]))
+    renews, opens = policy_name("vision/faces", "rewrapper"), policy_name("vision/zebras", "agent")
+    monkeypatch.setenv("VAULT_TOKEN", fleet.service.token(renews, opens))
+    result = run(
+        *("rewrap", fleet.sealed / "faces", second, "--model", "vision/*", "--key", key, "--json")
+    )
+    unopened = {each["model"]: bool(each["unopened"]) for each in result.json["models"]}
+    assert unopened == {"vision/faces": True, "vision/zebras": False}
 
 
 def together(count: int, deed: Callable[[int], None]) -> None:
@@ -323,6 +376,75 @@ def test_a_rewrap_that_is_killed_leaves_the_old_seal_or_the_new_one(
     assert fleet.text("faces") == before
     proxy.always = None
     assert fleet.rewrap("--json", place=fleet.sealed / "faces").json["counts"] == {"rewrapped": 1}
+
+
+def test_a_run_that_is_killed_leaves_no_process_and_each_model_old_or_new(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.rotate()
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+    reached = threading.Semaphore(0)
+
+    def stuck(handler: Handler) -> None:
+        reached.release()
+        faults.hang(handler)
+
+    proxy.faults += [through, through]
+    proxy.always = stuck
+    process = subprocess.Popen(
+        program(*fleet.words("--jobs", "2")), stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    assert reached.acquire(timeout=30)
+    process.send_signal(signal.SIGKILL)
+    process.wait(10)
+    eventually(lambda: not is_there(process.pid))
+    assert sorted(fleet.versions().values()) == ["v1", "v1", "v1", "v2"]
+    proxy.always = None
+    assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 3, "current": 1}
+
+
+def test_a_run_that_is_interrupted_ends_what_it_has_begun_and_goes_on_with_the_next(
+    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.rotate()
+    monkeypatch.setenv("VAULT_ADDR", proxy.address)
+    reached, interrupted = threading.Event(), threading.Event()
+
+    def wait_for_the_interrupt(handler: Handler) -> None:
+        reached.set()
+        interrupted.wait(20)
+        handler.answer(*handler.forwarded())
+
+    proxy.faults += [through, through, wait_for_the_interrupt]
+    process = subprocess.Popen(
+        program(*fleet.words("--jobs", "1")),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert reached.wait(30)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    interrupted.set()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert said == "modelseal: error: interrupted\n"
+    assert not is_there(process.pid)
+    versions = fleet.versions()
+    left = sum(version == "v1" for version in versions.values())
+    assert set(versions.values()) <= {"v1", "v2"}
+    assert not list(fleet.sealed.rglob(".seal.json*"))
+    proxy.always = None
+    counts = fleet.rewrap("--json").json["counts"]
+    assert counts.get("rewrapped", 0) == left
+
+
+def is_there(group: int) -> bool:
+    """Whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_model_behind_an_address_is_rewrapped_into_a_folder_to_publish(fleet: Fleet) -> None:

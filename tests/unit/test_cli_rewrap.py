@@ -1,11 +1,14 @@
 """Recipients that come and go, with key files and passphrases: no key service is needed."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from modelseal import errors
 from modelseal.cli.environment import open_key
+from modelseal.cli.rewrapping import Demand, Outcome, rewrap
 from modelseal.envelope import parse_seal
 from modelseal.keys import KeyProvider
 from support.cli import Result, everything_below, run
@@ -127,6 +130,29 @@ def test_a_passphrase_is_read_once_for_many_models(
     result = run("rewrap", many, "--model", MODEL, "--key", "passphrase:", "--json")
     assert result.json["counts"] == {"rewrapped": 3}
     assert reads == ["passphrase:"]
+
+
+def test_a_process_that_is_killed_ends_the_run_with_what_to_do(
+    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel kills where memory ends."""
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(3):
+        made = seal(tmp_path / "tiny.xml", many / f"m{number}", key=f"file:{room.key}")
+        assert made.code == 0
+    ours = os.getpid()
+
+    def killed(place: str, demand: Demand) -> Outcome:
+        if os.getpid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rewrap(place, demand)
+
+    monkeypatch.setattr("modelseal.cli.rewrap.rewrap", killed)
+    result = run("rewrap", many, "--model", MODEL, "--key", f"file:{room.key}")
+    assert result.code == errors.OutOfMemory.exit_code
+    assert "a process was killed" in result.error
+    assert "run the command again" in result.hint
 
 
 def test_the_permissions_of_the_file_stay(room: Room) -> None:

@@ -102,6 +102,9 @@ class FakeProvider:
     def rewrap(self, recipient: Recipient, context: bytes) -> Recipient:
         raise AssertionError("an agent never rewraps")
 
+    def may_unwrap(self) -> bool:
+        raise AssertionError("an agent tries")
+
     def describe(self, recipient: Recipient) -> KeyDescription:
         return KeyDescription(kind="fake", key="k", version=None)
 

@@ -5,22 +5,17 @@
 The kernel sends SIGTERM when the parent is gone, however it went.
 """
 
-import ctypes
-import os
 import runpy
 import signal
 import sys
-from typing import Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from modelseal.cli.processes import end_with
 
 
 def main() -> None:
     """Tie this process to its parent, then become the program."""
     module, parent = sys.argv[1], int(sys.argv[2])
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it went before the kernel was asked
-        sys.exit(1)
+    end_with(parent, signal.SIGTERM)
     sys.argv = [module]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,7 +1,8 @@
-"""Opened key providers for work on many models in several threads."""
+"""Opened key providers for work on many models, in several threads or processes."""
 
 import functools
 import threading
+from collections.abc import Iterable
 from typing import Final
 
 from modelseal.cli.environment import open_key
@@ -30,6 +31,16 @@ class Keyring:
             self._own.opened = functools.lru_cache(maxsize=_KEPT)(_opened)
         found: KeyProvider = self._own.opened(uri, new)
         return found
+
+    def read(self, uris: Iterable[str], *, new: bool) -> None:
+        """Read key files and ask for passphrases now, before there are several that would."""
+        for uri in uris:
+            if not ("{" in uri or parse_key_uri(uri).kind.startswith("vault")):
+                self._shared(uri, new)
+
+    def hang_up(self) -> None:
+        """Forget the conversations, which are the parent's, in a process that was forked."""
+        self._own.__dict__.clear()
 
 
 def _opened(uri: str, new: bool) -> KeyProvider:

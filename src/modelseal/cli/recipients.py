@@ -1,11 +1,10 @@
 """Wrapping a data key for several providers at once, and the rules for a set of recipients."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from modelseal import opening
-from modelseal.cli import console
 from modelseal.envelope import DataKeys, Seal, kek_context, verify_mac
 from modelseal.envelope.recipients import Recipient
 from modelseal.errors import KeyAccessDenied, SettingsError, shown
@@ -57,6 +56,29 @@ def refuse_duplicates(recipients: Sequence[Recipient]) -> None:
         )
 
 
+@dataclass(kw_only=True)
+class Rights:
+    """What a run has learnt of its rights to unwrap, so that it asks in vain only once.
+
+    A key that may only rewrap would have two refusals in the audit log for each model, as if
+    somebody tried doors. One refusal proves nothing for another model, because policies pin the
+    context; that the path is closed for every context is what the key service itself says.
+    """
+
+    refused: bool = False
+    """Whether an unwrap was refused before."""
+    _closed: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    def may_unwrap(self, provider: KeyProvider, recipient: Recipient) -> bool:
+        """Whether an unwrap is worth trying."""
+        if not self.refused:
+            return True
+        key = (recipient.kind, recipient.key)
+        if key not in self._closed:
+            self._closed[key] = not provider.may_unwrap()
+        return not self._closed[key]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """A change of a seal's recipients: renewed under their keys, or some added and some removed."""
@@ -66,6 +88,7 @@ class Change:
     keys: Sequence[KeyProvider]
     added: Sequence[KeyProvider]
     removed: Sequence[KeyProvider]
+    rights: Rights
 
     @property
     def context(self) -> bytes:
@@ -86,8 +109,10 @@ class Change:
         refuse_duplicates(found)
         return found
 
-    def prove(self, candidate: Seal) -> None:
+    def prove(self, candidate: Seal) -> list[Recipient]:
         """Open the seal with its new recipients before it replaces the old one.
+
+        Returns those that must not be opened here, whose copies the key service itself confirmed.
 
         Raises:
             SettingsError: none of the keys at hand opens it.
@@ -104,8 +129,11 @@ class Change:
                 "failed to try the new recipients: none of the keys at hand opens them",
                 hint="give a --key that stays",
             )
-        for provider in able:
-            _prove(candidate, provider, self.model)
+        return [
+            opening.choose_recipient(candidate, provider)
+            for provider in able
+            if not _opens(candidate, provider, self.model, self.rights)
+        ]
 
     def _renewed(self) -> list[Recipient]:
         recipients = list(self.seal.recipients)
@@ -149,12 +177,14 @@ def _matches(providers: Sequence[KeyProvider], recipient: Recipient) -> bool:
     return any(provider.matches(recipient) for provider in providers)
 
 
-def _prove(seal: Seal, provider: KeyProvider, model: str) -> None:
-    """Unwrap and compare the manifest's MAC; a key that may only rewrap does that instead."""
+def _opens(seal: Seal, provider: KeyProvider, model: str, rights: Rights) -> bool:
+    """Unwrap and compare the manifest's MAC; where that is refused, have the copy renewed."""
+    recipient = opening.choose_recipient(seal, provider)
     try:
-        with opening.unwrap_keys(seal, provider, model):
-            return
+        if rights.may_unwrap(provider, recipient):
+            with opening.unwrap_keys(seal, provider, model):
+                return True
     except KeyAccessDenied:
-        context = kek_context(model, seal.manifest.seal_id)
-        provider.rewrap(opening.choose_recipient(seal, provider), context)
-    console.note(f"not allowed to unwrap with {provider.kind}; the key service confirms its copy")
+        rights.refused = True
+    provider.rewrap(recipient, kek_context(model, seal.manifest.seal_id))
+    return False

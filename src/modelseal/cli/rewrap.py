@@ -1,16 +1,18 @@
 """`modelseal rewrap`: who may open sealed models, changed without touching what was signed."""
 
-import threading
+import collections
+import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import as_completed
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import typer
 
 from modelseal.cli import console, progress
 from modelseal.cli import options as opt
 from modelseal.cli.keyring import Keyring
+from modelseal.cli.processes import forked
 from modelseal.cli.rewrapping import Demand, Outcome, Result, find, rewrap
 from modelseal.cli.trust import pinned
 from modelseal.errors import KeyServiceError, ModelsealError
@@ -22,6 +24,9 @@ modelseal rewrap model.sealed --model me/model --key file:my.key --add vault:tra
 modelseal rewrap model.sealed --model me/model --key file:my.key --add passphrase: \\
     --remove file:my.key
 """
+
+_SHARE: Final = 4
+"""Models that go to a process at once: fewer cost more to hand over, more are slower to stop."""
 
 Places = Annotated[
     list[str],
@@ -87,6 +92,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     version is left alone, so after an interruption the same command goes on. A data key that
     leaked needs a new seal instead.
     """
+    keyring = Keyring()
     demand = Demand(
         models=model,
         keys=key,
@@ -96,40 +102,69 @@ def command(  # noqa: PLR0913 - one argument for each option
         renew_all=renew_all,
         allow_weakest=allow_weakest,
         output=output,
-        open=Keyring(),
+        open=keyring,
     )
     places = list(dict.fromkeys(found for place in sealed for found in find(place)))
-    outcomes = [rewrap(places[0], demand)] if len(places) == 1 else _each(places, demand, jobs)
+    if len(places) == 1:
+        outcomes = [rewrap(places[0], demand)]
+    else:
+        outcomes = _each(places, demand, keyring, jobs)
     _show(outcomes, json=json)
     return next((each.error.exit_code for each in outcomes if each.error), 0)
 
 
-def _each(places: Sequence[str], demand: Demand, jobs: int) -> list[Outcome]:
+def _each(places: Sequence[str], demand: Demand, keyring: Keyring, jobs: int) -> list[Outcome]:
     """Rewrap many; one that fails stops nobody, a key service that is away stops what is left.
 
-    The first one goes alone, so that a passphrase is asked for once, and a key service that does
-    not answer is noticed before many ask.
+    The first one goes alone, so that a key service that does not answer is noticed before many ask.
     """
-    stop = threading.Event()
+    keyring.read(demand.keys, new=False)
+    keyring.read(demand.added, new=True)
+    first, rest = _tried(places[0], demand), places[1:]
+    if _is_away(first):
+        return [first, *map(_not_tried, rest)]
 
-    def one(place: str) -> Outcome:
-        if stop.is_set():
-            return Outcome(place=place, result=Result.NOT_TRIED)
-        outcome = _tried(place, demand)
-        if isinstance(outcome.error, KeyServiceError):
-            stop.set()
-        advance(1)
-        return outcome
+    def begin() -> None:
+        keyring.hang_up()
+        _Worker.demand = demand
 
-    with (
-        progress.in_steps("rewrapping", len(places)) as advance,
-        ThreadPoolExecutor(jobs, thread_name_prefix="rewrap") as pool,
-    ):
-        try:
-            return [one(places[0]), *pool.map(one, places[1:])]
-        except BaseException:
-            stop.set()
-            raise
+    shares = [rest[start : start + _SHARE] for start in range(0, len(rest), _SHARE)]
+    with forked(min(jobs, len(shares)), begin) as pool:
+        futures = [pool.submit(_share, share) for share in shares]
+        with progress.in_steps("rewrapping", len(places)) as advance:
+            advance(1)
+            for future in as_completed(futures):
+                outcomes = future.result()
+                advance(len(outcomes))
+                if any(map(_is_away, outcomes)):
+                    break
+    ended = [
+        map(_not_tried, share) if future.cancelled() else future.result()
+        for share, future in zip(shares, futures, strict=True)
+    ]
+    return [first, *itertools.chain.from_iterable(ended)]
+
+
+class _Worker:
+    """What a forked process has of its parent."""
+
+    demand: ClassVar[Demand]
+
+
+def _share(places: Sequence[str]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for place in places:
+        away = any(map(_is_away, outcomes))
+        outcomes.append(_not_tried(place) if away else _tried(place, _Worker.demand))
+    return outcomes
+
+
+def _is_away(outcome: Outcome) -> bool:
+    return isinstance(outcome.error, KeyServiceError)
+
+
+def _not_tried(place: str) -> Outcome:
+    return Outcome(place=place, result=Result.NOT_TRIED)
 
 
 def _tried(place: str, demand: Demand) -> Outcome:
@@ -152,6 +187,13 @@ def _show(outcomes: Sequence[Outcome], *, json: bool) -> None:
     for each in outcomes:
         if each.error:
             console.fail(f"{console.printable(each.place)}: {each.error.message}", each.error.hint)
+    for key, count in collections.Counter(
+        f"{each.kind} {each.key}" for outcome in outcomes for each in outcome.unopened
+    ).items():
+        console.note(
+            f"not allowed to unwrap with {console.printable(key)}: "
+            f"the key service confirmed its own copies ({count})"
+        )
     console.note(", ".join(f"{count} {result}" for result, count in counts.items()))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelseal.cli import console
-from modelseal.cli.recipients import Change, refuse_weakest
+from modelseal.cli.recipients import Change, Rights, refuse_weakest
 from modelseal.cli.replacing import locked, replace_seal
 from modelseal.cli.source import open_sealed
 from modelseal.contract import SEAL_NAME
@@ -58,6 +58,7 @@ class Demand:
     """Where the new `seal.json` of a model behind an address goes."""
     open: Callable[[str, bool], KeyProvider] = field(repr=False)
     """Opens a key URI, whose passphrase is a new one or not."""
+    rights: Rights = field(default_factory=Rights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,8 @@ class Outcome:
     before: tuple[int | None, ...] = ()
     """The versions of the keys that wrapped it before, for each `--key`."""
     after: tuple[int | None, ...] = ()
+    unopened: tuple[Recipient, ...] = ()
+    """Those that nobody here may unwrap; the key service itself confirmed their copies."""
     error: ModelsealError | None = field(default=None, compare=False)
 
     def fields(self) -> dict[str, Any]:
@@ -81,11 +84,16 @@ class Outcome:
             "result": str(self.result),
             "model": self.model or None,
             "version": self.version or None,
-            "recipients": [{"kind": each.kind, "key": each.key} for each in self.recipients],
+            "recipients": _names(self.recipients),
+            "unopened": _names(self.unopened),
             "keyVersionsBefore": list(self.before),
             "keyVersions": list(self.after),
         }
         return found | (console.error_fields(self.error) if self.error else {})
+
+
+def _names(recipients: Sequence[Recipient]) -> list[dict[str, str]]:
+    return [{"kind": each.kind, "key": each.key} for each in recipients]
 
 
 def find(place: str) -> list[str]:
@@ -131,11 +139,11 @@ def rewrap(place: str, demand: Demand) -> Outcome:
         )
         if not (change.added or change.removed) and None not in before and before == after:
             return replace(outcome, result=Result.CURRENT)
-        content = replace_recipients(seal, recipients)
-        change.prove(parse_seal(content))
+        content, candidate = replace_recipients(seal, recipients)
+        unopened = tuple(change.prove(candidate))
         expected = None if "://" in place else text
         replace_seal(_target(place, demand.output), content, expected=expected)
-        return outcome
+        return replace(outcome, unopened=unopened)
 
 
 def _accepted(text: bytes, demand: Demand) -> Seal:
@@ -158,6 +166,7 @@ def _change(seal: Seal, demand: Demand) -> Change:
         keys=opened(demand.keys),
         added=opened(demand.added, new=True),
         removed=opened(demand.removed),
+        rights=demand.rights,
     )
 
 

@@ -208,17 +208,17 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return _dumps(fields)
 
 
-def replace_recipients(seal: Seal | bytes, recipients: Sequence[Recipient]) -> bytes:
-    """Return `seal.json` with other recipients; everything that was signed stays as it is.
+def replace_recipients(seal: Seal, recipients: Sequence[Recipient]) -> tuple[bytes, Seal]:
+    """Give a seal other recipients; everything that was signed stays as it is.
+
+    Returns the new `seal.json`, and what it is read as.
 
     Raises:
         HeaderError: the result would not be readable, such as without any recipient.
 
     """
-    old = parse_seal(seal) if isinstance(seal, bytes) else seal
-    data = encode_seal(replace(old, recipients=tuple(recipients)))
-    parse_seal(data)
-    return data
+    data = encode_seal(replace(seal, recipients=tuple(recipients)))
+    return data, parse_seal(data)
 
 
 def _dumps(fields: dict[str, object]) -> bytes:

@@ -56,6 +56,9 @@ class KeyProvider(Protocol):
     def rewrap(self, recipient: Recipient, context: bytes) -> Recipient:
         """Wrap the same data key under the newest version of the same key."""
 
+    def may_unwrap(self) -> bool:
+        """Whether `unwrap` could be allowed at all; `False` only where every context is refused."""
+
     def check(self, recipient: Recipient, context: bytes) -> None:
         """Ask whether `unwrap` would still be allowed, without moving key material where possible.
 

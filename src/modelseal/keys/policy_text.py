@@ -137,7 +137,7 @@ def _transit_steps(model: str, uri: KeyUri) -> list[tuple[str, str]]:
             model, "agent", "whoever serves: opens this model only", [opened, renewed, asked]
         ),
         _policy_step(
-            model, "rewrapper", "whoever rotates: renews, and can open nothing", [renewed]
+            model, "rewrapper", "whoever rotates: renews, and can open nothing", [renewed, asked]
         ),
         _policy_step(
             model, "admin", "whoever manages the key, and can use it for nothing", managed

@@ -73,20 +73,30 @@ class VaultTransitProvider:
         answer = self._ask("rewrap_data", ciphertext=recipient.wrapped, context=context)
         return self._recipient(answer)
 
+    def may_unwrap(self) -> bool:
+        """Ask for the right to decrypt; a service that does not tell may allow it."""
+        try:
+            return self._client.ask(lambda client: _may_update(client, self._decrypt_path))
+        except KeyAccessDenied:
+            return True
+
     def check(self, recipient: Recipient, context: bytes) -> None:
         """Ask for a rewrap, whose result is dropped, and for the right to decrypt.
 
         No key material moves, and the audit log shows no further opening.
         """
         self.rewrap(recipient, context)
-        path = f"{self._mount}/decrypt/{self._key}"
-        self._client.ask(lambda client: _require_update(client, path))
+        self._client.ask(lambda client: _require_update(client, self._decrypt_path))
 
     def describe(self, recipient: Recipient) -> KeyDescription:
         """Read the key's version off the wrapped key."""
         match = _WRAPPED.fullmatch(recipient.wrapped)
         version = int(match[1]) if match else None
         return KeyDescription(kind=self.kind, key=recipient.key, version=version)
+
+    @property
+    def _decrypt_path(self) -> str:
+        return f"{self._mount}/decrypt/{self._key}"
 
     def _ask(self, method: str, *, context: bytes, **arguments: str) -> dict[str, Any]:
         def call(client: Conversation) -> dict[str, Any]:
@@ -168,10 +178,13 @@ class VaultSigner:
         raise KeyServiceProtocolError("failed to sign: the answer holds no public key")
 
 
+def _may_update(client: Conversation, path: str) -> bool:
+    rights = _data(client.sys.get_capabilities(paths=[path])).get(path)
+    return isinstance(rights, list) and bool({"update", "root"} & {str(each) for each in rights})
+
+
 def _require_update(client: Conversation, path: str) -> None:
-    answer = _data(client.sys.get_capabilities(paths=[path]))
-    rights = answer.get(path)
-    if not isinstance(rights, list) or not {"update", "root"} & {str(each) for each in rights}:
+    if not _may_update(client, path):
         raise KeyAccessDenied("failed to keep the lease: the right to decrypt was withdrawn")
 
 

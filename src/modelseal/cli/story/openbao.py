@@ -34,6 +34,8 @@ class OpenBao:
     port: int
     ca_file: Path
     root_token: str = field(default="", repr=False)
+    pid: int | None = None
+    """The process, where it is on this machine."""
 
     @property
     def address(self) -> str:
@@ -73,7 +75,7 @@ def running(folder: Path, *, audit_log: Path | None = None) -> Iterator[OpenBao]
     config.write_text(_config(port, folder) + _audit(audit_log))
     command = [binary, "server", f"-config={config}"]
     with _process(command, folder, "openbao.log") as process:
-        server = OpenBao(port=port, ca_file=folder / _TLS_FILES[0])
+        server = OpenBao(port=port, pid=process.pid, ca_file=folder / _TLS_FILES[0])
         _wait(lambda: _answers(server), process, "answer")
         yield _unsealed(server)
 
