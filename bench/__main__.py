@@ -20,6 +20,7 @@ QUESTIONS = (
     "rewrap",
     "lease_traffic",
     "withdrawal",
+    "outage",
     "applying",
 )
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,33 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def served(model: Path, folder: Path) -> Iterator[Endpoint]:
-    """Seal a model with a key file and serve it as a user on a laptop does."""
-    key, sealed, named = folder / "owner.key", folder / f"{model.stem}.sealed", f"bench/{NAME}"
-    if not key.exists():
-        subprocess.run([MODELSEAL, "keygen", "-o", key], check=True, capture_output=True)
-    which = ["--model", named, "--key", f"file:{key}"]
+def served(
+    model: Path,
+    folder: Path,
+    *,
+    key: str = "",
+    more: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    log: Path = Path(os.devnull),
+) -> Iterator[Endpoint]:
+    """Seal a model and serve it as a user on a laptop does, with a key file if no key is named.
+
+    `more` are further options of `serve`, `environ` is what the command line finds beside the
+    usual, and `log` is where both programs write what they log.
+    """
+    variables = {**os.environ, **(environ or {})}
+    sealed, named = folder / f"{model.stem}.sealed", f"bench/{NAME}"
+    which = ["--model", named, "--key", key or f"file:{_key_file(folder)}"]
     subprocess.run(
         [MODELSEAL, "seal", model, "-o", sealed, "--version", "1", *which],
-        check=True, capture_output=True,
+        check=True, capture_output=True, env=variables,
     )  # fmt: skip
     ports = ["--http-port", "0", "--grpc-port", "0", "--health-port", "0"]
-    process = subprocess.Popen(
-        [MODELSEAL, "serve", sealed, *which, *ports, "--allow-swap", "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    with log.open("wb") as logged:
+        process = subprocess.Popen(
+            [MODELSEAL, "serve", sealed, *which, *ports, "--allow-swap", "--json", *more],
+            stdout=subprocess.PIPE, stderr=logged, text=True, env=variables,
+        )  # fmt: skip
     try:
         port, grpc_port = _ports(process)
         with urlopen(f"http://127.0.0.1:{port}/v2/models/{NAME}") as answer:
@@ -54,6 +66,13 @@ def served(model: Path, folder: Path) -> Iterator[Endpoint]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _key_file(folder: Path) -> Path:
+    key = folder / "owner.key"
+    if not key.exists():
+        subprocess.run([MODELSEAL, "keygen", "-o", key], check=True, capture_output=True)
+    return key
 
 
 def cpu_seconds(pid: int) -> float:

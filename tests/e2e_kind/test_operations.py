@@ -16,6 +16,7 @@ from support.kind_asking import answers_right
 from support.kind_operator import NAMESPACE, RELEASE, as_released, uninstall
 from support.kind_place import Place
 from support.kind_typing import ROOT, Typist, blocks, document, inline
+from support.kind_volume import CARRIER_UID
 from support.kube import Kube
 from support.models import magika_onnx
 
@@ -108,10 +109,10 @@ def serve(typist: Typist, page: str, place: Place) -> None:
 
 
 def rotate(typist: Typist, page: str, place: Place) -> None:
-    """Rotate the key, renew the seal, publish it, and forbid the old version."""
+    """Rotate the key, renew the seal on its claim, and forbid the old version."""
     typist.types(inline(page, "bao write -f transit/keys/vision_filetype/rotate"))
-    typist.types(blocks(page, "Rotation")[0], token(place, "rewrapper"))
-    place.put(typist.folder / "filetype.sealed", "filetype/1")
+    command = f"{blocks(page, 'Rotation')[0].rstrip()} --run-as-user {CARRIER_UID}"
+    assert "rewrapped (v1 to v2)" in typist.types(command, token(place, "rewrapper"))
     typist.types(inline(page, "bao write transit/keys/vision_filetype/config"))
 
 

@@ -6,11 +6,12 @@ from typing import Final
 
 import pytest
 
-from modelseal.contract import Reason
+from modelseal.contract import SEAL_NAME, Reason
 from modelseal.keys.policy_text import policy_name
 from support.cli import environment, spawn
 from support.kind_asking import answers_right
 from support.kind_place import Place
+from support.kind_volume import CARRIER, CARRIER_UID, CLAIM
 from support.kind_withdrawals import CHECKED, shorten_tokens
 from support.kube import condition
 
@@ -50,29 +51,45 @@ def test_a_rewrapped_model_outlives_its_old_key_version_and_a_forgotten_one_is_r
         assert "modelseal rewrap" in warned["message"]
         assert served.resource(name)["status"]["model"]["keyVersion"] == 1
     keys.call("POST", f"{path}/rotate")
-    served.put(rewrapped(served), "filetype/1")
+    rewrap_on_the_claim(served, "filetype/1")
+    renewed = seal_on_the_claim(served, "filetype/1")
     served.kube.until("the new version is in use", lambda: is_current(served), SEEN)
     keys.call("POST", f"{path}/config", {"min_decryption_version": 2})
     served.until_reason(Reason.KEY_REVOKED, "forgotten", seconds=CHECKED + SEEN)
     assert served.never_served("forgotten")
     assert answers_right(served)
     assert served.pod() == pod, "nothing rolled"
-    served.put(served.folder / "again", "filetype/left-behind")
+    served.put(with_seal(served, renewed), "filetype/left-behind")
     served.until_ready("forgotten")
 
 
-def rewrapped(place: Place) -> Path:
-    """Rewrap a copy of the seal with the right of the rewrapper alone."""
-    folder = shutil.copytree(place.folder / "1", place.folder / "again")
+def rewrap_on_the_claim(place: Place, path: str) -> None:
+    """Renew a seal where it lies, with the right of the rewrapper alone."""
     variables = {
+        "KUBECONFIG": str(place.kube.kubeconfig),
         "VAULT_ADDR": place.bao.keys.address,
         "VAULT_CACERT": str(place.bao.keys.ca_file),
         "VAULT_TOKEN": place.bao.keys.token(policy_name(place.model, "rewrapper")),
     }
-    words: list[str | Path] = ["rewrap", folder, "--model", place.model, "--key", place.key]
+    where = f"claim:{place.namespace}/{CLAIM}/{path}"
+    words: list[str | Path] = ["rewrap", where, "--model", place.model, "--key", place.key]
+    words += ["--kubectl", place.kube.program, "--run-as-user", str(CARRIER_UID)]
     done = spawn(*words, "--json", env=environment(place.folder, **variables))
     assert done.code == 0, done.err
     assert done.json["counts"] == {"rewrapped": 1}
+    assert done.json["models"][0]["sealed"] == where
+
+
+def seal_on_the_claim(place: Place, path: str) -> str:
+    """Read a seal off the claim."""
+    read = "import sys; sys.stdout.write(open(sys.argv[1]).read())"
+    return place.kube.python(CARRIER, read, f"/models/{path}/{SEAL_NAME}")
+
+
+def with_seal(place: Place, seal: str) -> Path:
+    """Return a copy of the sealed model with another seal."""
+    folder = shutil.copytree(place.folder / "1", place.folder / "again")
+    (folder / SEAL_NAME).write_text(seal)
     return Path(folder)
 
 

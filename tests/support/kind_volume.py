@@ -13,7 +13,8 @@ CARRIER: Final = "carrier"
 FOR_ROOT: Final = {**MARK, "pod-security.kubernetes.io/enforce": "baseline"}
 """What a namespace says while `let_everybody_write` runs in it."""
 _OPENER: Final = "opener"
-_UID: Final = 10200
+CARRIER_UID: Final = 10200
+"""Who owns what is on the volume."""
 _WAIT: Final = "import signal; signal.signal(15, lambda *_: exit()); signal.pause()"
 _UNPACK: Final = (
     "import sys, tarfile; "
@@ -25,7 +26,7 @@ SECURITY: Final[Json] = {
     "capabilities": {"drop": ["ALL"]},
     "readOnlyRootFilesystem": True,
     "runAsNonRoot": True,
-    "runAsUser": _UID,
+    "runAsUser": CARRIER_UID,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 
@@ -71,7 +72,7 @@ def unpack(kube: Kube, folder: Path, path: str) -> None:
 
 def _anybodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Give an archived file the carrier's owner, readable by all: the content is ciphertext."""
-    member.uid = member.gid = _UID
+    member.uid = member.gid = CARRIER_UID
     member.uname = member.gname = ""
     member.mode = 0o755 if member.isdir() else 0o644
     return member

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from modelseal.cli.kubectl import Kubectl
 from modelseal.cli.leaks import etcd, filesystems, hunters, needles, processes, swap
 from modelseal.cli.leaks.filesystems import Mount
-from modelseal.cli.leaks.kubectl import Kubectl
 from modelseal.cli.leaks.needles import Needle
 from modelseal.errors import ServingError, SettingsError
 from support.cli import run
@@ -31,7 +31,7 @@ def test_a_masked_needle_is_the_same_needle_and_is_found_by_no_search() -> None:
 
 def test_the_nodes_program_needs_nothing_but_python(tmp_path: Path) -> None:
     archive = tmp_path / "leaks.zip"
-    archive.write_bytes(hunters._archive())
+    archive.write_bytes(hunters.program())
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(archive)],
         input=b'{"verb": "begin"}',

@@ -14,11 +14,11 @@ from rich.text import Text
 
 from modelseal.cli import console
 from modelseal.cli import options as opt
+from modelseal.cli.kubectl import Kubectl
 from modelseal.cli.leaks import cluster as on_cluster
 from modelseal.cli.leaks import places, plants
 from modelseal.cli.leaks.cluster_life import Ground
 from modelseal.cli.leaks.drive import MODEL, Life, Serving
-from modelseal.cli.leaks.kubectl import Kubectl
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.leaks.places import Search
 from modelseal.cli.leaks.report import Place

@@ -1,13 +1,11 @@
-"""Replacing `seal.json` as a whole: readers see the old one or the new one, never a part."""
+"""Replacing `seal.json` as a whole, with a name for each way in which that fails."""
 
 import contextlib
-import fcntl
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from modelseal import contract
+from modelseal.cli import atomic
 from modelseal.envelope.output import write_error
 from modelseal.errors import OutputFailed, SourceChanged, shown
 
@@ -16,20 +14,18 @@ from modelseal.errors import OutputFailed, SourceChanged, shown
 def locked(folder: Path) -> Iterator[None]:
     """Wait for, and hold, the folder's lock, so that two rewraps come one after the other.
 
+    Where locks are not known, what `replace_seal` expects is what is left.
+
     Raises:
         OutputFailed: the folder cannot be locked.
 
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise OutputFailed(f"failed to lock {shown(str(folder))}: {error.strerror}") from error
-    try:
-        with contextlib.suppress(OSError):  # where locks are not known, `expected` is what is left
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(atomic.locked(folder))
+        except OSError as error:
+            raise OutputFailed(f"failed to lock {shown(str(folder))}: {error.strerror}") from error
         yield
-    finally:
-        os.close(descriptor)
 
 
 def replace_seal(folder: Path, content: bytes, *, expected: bytes | None) -> None:
@@ -44,42 +40,15 @@ def replace_seal(folder: Path, content: bytes, *, expected: bytes | None) -> Non
     target = folder / contract.SEAL_NAME
     try:
         if expected is not None and target.read_bytes() != expected:
-            raise SourceChanged(
-                f"failed to replace {shown(str(target))}: somebody else replaced it meanwhile",
-                hint="run the command again",
-            )
-        _replace(target, content)
+            raise seal_changed(str(target))
+        atomic.replace_file(target, content)
     except OSError as error:
         raise write_error(target, error, verb="replace") from error
 
 
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with open(descriptor, "wb") as file:
-            os.fchmod(descriptor, _mode(target))
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _sync_folder(target.parent)
-
-
-def _mode(target: Path) -> int:
-    """Return the old file's permissions; a new one is for everybody to read."""
-    try:
-        return target.stat().st_mode & 0o777
-    except FileNotFoundError:
-        return 0o644
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def seal_changed(place: str) -> SourceChanged:
+    """Return what it is called that somebody else replaced a seal meanwhile."""
+    return SourceChanged(
+        f"failed to replace {shown(place)}: somebody else replaced it meanwhile",
+        hint="run the command again",
+    )

@@ -1,6 +1,7 @@
 """`modelseal rewrap`: who may open sealed models, changed without touching what was signed."""
 
 import collections
+import contextlib
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import as_completed
@@ -11,6 +12,8 @@ import typer
 
 from modelseal.cli import console, progress
 from modelseal.cli import options as opt
+from modelseal.cli.carrier import Means
+from modelseal.cli.claims import PREFIX, mirrored
 from modelseal.cli.keyring import Keyring
 from modelseal.cli.processes import forked
 from modelseal.cli.rewrapping import Demand, Outcome, Result, find, rewrap
@@ -20,6 +23,7 @@ from modelseal.errors import KeyServiceError, ModelsealError
 EXAMPLES: Final = """\
 modelseal rewrap model.sealed --model me/model --key vault:transit/models
 modelseal rewrap /srv/models --model 'vision/*' --key 'vault:transit/{owner}_{name}' --json
+modelseal rewrap claim:vision/models --model 'vision/*' --key 'vault:transit/{owner}_{name}'
 modelseal rewrap model.sealed --model me/model --key file:my.key --add vault:transit/customer
 modelseal rewrap model.sealed --model me/model --key file:my.key --add passphrase: \\
     --remove file:my.key
@@ -31,7 +35,9 @@ _SHARE: Final = 4
 Places = Annotated[
     list[str],
     typer.Argument(
-        metavar="SEALED", help="Sealed models, folders that hold some, or https:// addresses."
+        metavar="SEALED",
+        help="Sealed models, folders that hold some, https:// addresses, or "
+        "claim:NAMESPACE/CLAIM/PATH for a volume of a cluster.",
     ),
 ]
 Models = Annotated[
@@ -69,6 +75,18 @@ Output = Annotated[
 ]
 
 
+Program = Annotated[
+    str, typer.Option("--kubectl", metavar="PATH", help="Which kubectl reaches a claim's cluster.")
+]
+Image = Annotated[
+    str | None,
+    typer.Option(metavar="IMAGE", help="What mounts a claim: has python3; else the agent's."),
+]
+User = Annotated[
+    int, typer.Option("--run-as-user", metavar="UID", min=1, help="Who may write on a claim.")
+]
+
+
 def command(  # noqa: PLR0913 - one argument for each option
     sealed: Places,
     *,
@@ -80,6 +98,9 @@ def command(  # noqa: PLR0913 - one argument for each option
     signer: opt.Signers = None,
     output: Output = None,
     jobs: Jobs = 8,
+    kubectl: Program = "kubectl",
+    image: Image = None,
+    run_as_user: User = 10001,
     allow_weakest: opt.AllowWeakest = False,
     json: opt.Json = False,
 ) -> int:
@@ -104,11 +125,18 @@ def command(  # noqa: PLR0913 - one argument for each option
         output=output,
         open=keyring,
     )
-    places = list(dict.fromkeys(found for place in sealed for found in find(place)))
-    if len(places) == 1:
-        outcomes = [rewrap(places[0], demand)]
-    else:
-        outcomes = _each(places, demand, keyring, jobs)
+    means = Means(kubectl=kubectl, image=image, user=run_as_user)
+    on_claims = [place for place in sealed if place.startswith(PREFIX)]
+    with contextlib.ExitStack() as stack:
+        mirrors = [stack.enter_context(mirrored(place, means)) for place in on_claims]
+        here = [found for place in sealed if place not in on_claims for found in find(place)]
+        places = list(dict.fromkeys([*here, *(place for each in mirrors for place in each.paths)]))
+        if len(places) == 1:
+            outcomes = [rewrap(places[0], demand)]
+        else:
+            outcomes = _each(places, demand, keyring, jobs)
+        for mirror in mirrors:
+            outcomes = mirror.published(outcomes)
     _show(outcomes, json=json)
     return next((each.error.exit_code for each in outcomes if each.error), 0)
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modelseal.cli.kubectl import Kubectl, agent_image, until
 from modelseal.cli.leaks import places
 from modelseal.cli.leaks.cluster_life import ClusterLife, Ground, begun
-from modelseal.cli.leaks.hunters import Hunter, agent_image, hunting
-from modelseal.cli.leaks.kubectl import Kubectl, until
+from modelseal.cli.leaks.hunters import Hunter, hunting
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.leaks.places import Search
 from modelseal.cli.leaks.report import Place

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelseal.cli.environment import open_key, open_signing_key
+from modelseal.cli.kubectl import Json, Kubectl, condition, until
 from modelseal.cli.leaks.canary import Canary, hatch
-from modelseal.cli.leaks.kubectl import Json, Kubectl, condition, until
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.models import collected
 from modelseal.cli.recipients import wrap_for

@@ -43,15 +43,15 @@ class Kubectl:
             )
         except FileNotFoundError:
             raise SettingsError(
-                "failed to check for leaks: there is no kubectl",
+                "failed to use the cluster: there is no kubectl",
                 hint="install kubectl, or name it with --kubectl",
             ) from None
         except subprocess.TimeoutExpired:
-            raise ServingError(f"failed to check for leaks: kubectl {words[0]} hangs") from None
+            raise ServingError(f"failed to use the cluster: kubectl {words[0]} hangs") from None
         if done.returncode:
             why = console.printable(done.stderr.decode(errors="replace").strip()[-500:])
             raise ServingError(
-                f"failed to check for leaks: kubectl {words[0]} ended with {done.returncode}"
+                f"failed to use the cluster: kubectl {words[0]} ended with {done.returncode}"
                 + (f": {why}" if said else "")
             )
         return done.stdout
@@ -96,7 +96,7 @@ def until(what: str, check: Callable[[], Found | None], say: Callable[[], str]) 
     end = time.monotonic() + SECONDS
     while not (found := check()):
         if time.monotonic() > end:
-            raise ServingError(f"failed to check for leaks: {what} in {SECONDS:g} s; {say()}")
+            raise ServingError(f"failed to use the cluster: {what} in {SECONDS:g} s; {say()}")
         time.sleep(_POLL)
     return found
 
@@ -105,3 +105,22 @@ def condition(resource: Mapping[str, Any], kind: str = "Ready") -> Json:
     """Return a condition of a resource; empty if there is none."""
     conditions: list[Json] = resource.get("status", {}).get("conditions", [])
     return next((each for each in conditions if each["type"] == kind), {})
+
+
+def agent_image(kube: Kubectl) -> str:
+    """Return the agent's image as the installed operator names it: it has a Python for programs.
+
+    Raises:
+        SettingsError: no operator is found.
+
+    """
+    found = kube.get("deployments", "-A", "-l", "app.kubernetes.io/part-of=modelseal")
+    for deployment in found.get("items", []):
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            for variable in container.get("env", []):
+                if variable["name"].endswith("AGENT_IMAGE"):
+                    return str(variable["value"])
+    raise SettingsError(
+        "failed to use the cluster: no operator of modelseal is found",
+        hint="install the chart, or name an image that has python3 with --image",
+    )
