@@ -81,11 +81,11 @@ def findings(asked: Asked, *, missed: int, back: float) -> Findings:
         limit="`maxStale`, four hours by default, is when it would end",
     )
     note = (
-        f"{asked.answered:,} requests were answered and {asked.failed} were not, while the server's "
-        f"process was stopped (SIGSTOP), so that connections were accepted and never answered. The "
-        f"lease was due every {INTERVAL:.0f} s; a check that hangs takes longer, and {missed} warnings "
-        f"were logged. {back:.1f} s after the server went on, the lease "
-        f"was confirmed again. Both programs were those that had begun."
+        f"{asked.answered:,} requests were answered and {asked.failed} were not, while the "
+        "server's process was stopped (SIGSTOP), so that connections were accepted and never "
+        f"answered. The lease was due every {INTERVAL:.0f} s; a check that hangs takes longer, "
+        f"and {missed} warnings were logged. {back:.1f} s after the server went on, the lease "
+        "was confirmed again. Both programs were those that had begun."
     )
     return Findings(rows=[row], notes=[note])
 
