@@ -14,6 +14,7 @@ from modelseal.keys.local import KeyFileProvider, generate_key_file
 from support.agent_models import FILES, SealedModel, seal_model
 from support.agent_peer import until
 from support.agent_process import AgentProcess
+from support.small_volume import for_root, small_volume
 
 pytestmark = pytest.mark.e2e
 
@@ -99,22 +100,19 @@ def test_files_go_when_the_seal_ends(
     assert os.listdir(volume) == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small volume")
+@for_root
 def test_a_volume_that_is_too_small_is_reported_and_left_empty(
     tmp_path: Path, environ: dict[Env, str]
 ) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(small)], check=True)
-    try:
-        with AgentProcess(tmp_path, environ | {Env.DELIVERY_DIRECTORY: str(small)}) as agent:
-            report = agent.until_reason("OutOfMemory")
-            assert report["stage"] == "Deliver"
-            assert os.listdir(small) == []
-            subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
-            agent.until_reason("Serving", seconds=40)
-            assert delivered(small) == FILES
-            assert agent.stop() == 0
-            until(lambda: not os.listdir(small))
-    finally:
-        subprocess.run(["umount", "--lazy", str(small)], check=True)
+    with (
+        small_volume(tmp_path, "1m") as small,
+        AgentProcess(tmp_path, environ | {Env.DELIVERY_DIRECTORY: str(small)}) as agent,
+    ):
+        report = agent.until_reason("OutOfMemory")
+        assert report["stage"] == "Deliver"
+        assert os.listdir(small) == []
+        subprocess.run(["mount", "-o", "remount,size=8m", str(small)], check=True)
+        agent.until_reason("Serving", seconds=40)
+        assert delivered(small) == FILES
+        assert agent.stop() == 0
+        until(lambda: not os.listdir(small))

@@ -5,6 +5,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from modelseal.cli.leaks import places
 from modelseal.cli.leaks.canary import Canary, hatch
 from support.cli import environment, everything_below, run
+from support.small_volume import for_root, small_volume
 
 pytestmark = pytest.mark.e2e
 MODEL = "team/canary"
@@ -35,10 +37,17 @@ def sealed(canary: Canary, tmp_path: Path) -> Path:
     return tmp_path / "sealed"
 
 
-def opener(sealed: Path, count: int, seed: int) -> "subprocess.Popen[str]":
+@pytest.fixture
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with small_volume(tmp_path_factory.mktemp("volume"), "64k") as folder:
+        yield folder
+
+
+def opener(sealed: Path, count: int, seed: int, small: Path) -> "subprocess.Popen[str]":
     key = f"file:{sealed.parent / 'my.key'}"
+    words = [str(word) for word in (sealed, key, MODEL, count, seed, small)]
     return subprocess.Popen(
-        [sys.executable, "-m", "support.many_opens", sealed, key, MODEL, str(count), str(seed)],
+        [sys.executable, "-m", "support.many_opens", *words],
         cwd=sealed.parent,
         env=environment(sealed.parent, PYTHONPATH=str(SUPPORT), TMPDIR=str(sealed.parent)),
         stdin=subprocess.PIPE,
@@ -47,10 +56,11 @@ def opener(sealed: Path, count: int, seed: int) -> "subprocess.Popen[str]":
     )
 
 
+@for_root
 def test_a_thousand_opens_with_faults_leave_no_plaintext_no_descriptor_and_no_memory(
-    sealed: Path, canary: Canary
+    sealed: Path, canary: Canary, small: Path
 ) -> None:
-    with opener(sealed, 1000, seed=7) as process:
+    with opener(sealed, 1000, 7, small) as process:
         assert process.stdout is not None
         told: dict[str, Any] = json.loads(process.stdout.readline())
         content = [each for each in canary.needles if each.name != "file name"]
@@ -71,12 +81,14 @@ def test_a_thousand_opens_with_faults_leave_no_plaintext_no_descriptor_and_no_me
         "enospc": {"OutOfMemory"},
     }
     assert sum(collections.Counter(outcomes[fault]).total() for fault in outcomes) == 1000
+    assert not [path for path in small.rglob("*") if path.is_file()]
 
 
-def test_processes_that_are_killed_in_the_middle_leave_no_file(sealed: Path) -> None:
+@for_root
+def test_processes_that_are_killed_in_the_middle_leave_no_file(sealed: Path, small: Path) -> None:
     before = everything_below(sealed.parent)
     for seed in range(8):
-        with opener(sealed, 100_000, seed) as process:
+        with opener(sealed, 100_000, seed, small) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.2 + seed / 10)
             process.kill()

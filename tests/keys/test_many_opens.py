@@ -16,6 +16,7 @@ from modelseal.cli.leaks.canary import Canary, hatch
 from support import fault_proxy as faults
 from support.cli import environment, run
 from support.fault_proxy import FaultProxy, Handler
+from support.small_volume import for_root, small_volume
 
 pytestmark = [pytest.mark.keys, pytest.mark.e2e]
 MODEL: Final = "team/canary"
@@ -77,6 +78,7 @@ _FAULTS: Final[dict[str, faults.Fault]] = {
 }
 
 
+@for_root
 def test_a_thousand_opens_against_a_stumbling_key_service_leave_nothing_behind(
     proxy: FaultProxy, canary: Canary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,13 +95,16 @@ def test_a_thousand_opens_against_a_stumbling_key_service_leave_nothing_behind(
     assert run("seal", canary.xml, "-o", sealed, *words).code == 0
     proxy.always = stumbling = Stumbling(seed=11)
     program = [sys.executable, "-m", "support.many_opens"]
-    with subprocess.Popen(
-        [*program, str(sealed), key, MODEL, str(OPENS), "3"],
-        env=environment(tmp_path, PYTHONPATH=str(SUPPORT), TMPDIR=str(tmp_path), **variables),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        small_volume(tmp_path, "64k") as small,
+        subprocess.Popen(
+            [*program, str(sealed), key, MODEL, str(OPENS), "3", str(small)],
+            env=environment(tmp_path, PYTHONPATH=str(SUPPORT), TMPDIR=str(tmp_path), **variables),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         told: dict[str, Any] = json.loads(process.stdout.readline())
         content = [each for each in canary.needles if each.name != "file name"]

@@ -1,9 +1,10 @@
 """A process that opens one sealed model very often, in many threads, while things go wrong.
 
-    python -m support.many_opens FOLDER KEY MODEL COUNT SEED
+    python -m support.many_opens FOLDER KEY MODEL COUNT SEED SMALL
 
 With a key file the data key is unwrapped once, and slow or missing keys are planned here. With one
 of a key service each open asks for it anew; how that answers is for whoever stands in front of it.
+SMALL is a tmpfs without room for the model, to which the agent's own delivery tries to bring it.
 Prints one JSON object: how often each outcome came, and what was open and mapped before and after.
 Then it waits for the end of standard input, so that its memory can be looked at.
 """
@@ -19,17 +20,22 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from modelseal import opening
+from modelseal import handover, opening
 from modelseal.cli.keyring import Keyring
+from modelseal.contract import Delivery
 from modelseal.envelope import DataKeys, Policy, Seal
-from modelseal.errors import KeyServiceUnavailable, ModelsealError, OutOfMemory
+from modelseal.errors import KeyServiceUnavailable, ModelsealError
 from modelseal.keys import open_provider
 from modelseal.memory import PlaintextMemory
 from modelseal.sources import open_source
+from modelseal_sidecar.delivery import Parcel
+from modelseal_sidecar.status import Board, Status
+from modelseal_sidecar.tmpfs import TmpfsDelivery
 
 THREADS: Final = 8
 FAULTS: Final = (
@@ -97,23 +103,47 @@ class AskedKey:
             keys.wipe()
 
 
-def open_once(
-    folder: str, key: "KeptKey | AskedKey", seal: Seal, fault: str, chance: random.Random
-) -> str:
-    """Open the model with one fault; returns the outcome."""
-    _plan.value = (fault, chance)
-    try:
-        with (
-            key.arriving(fault, chance) as keys,
-            PlaintextMemory(opening.plan_sizes(seal)) as memory,
-        ):
-            if fault == "enospc":
-                raise OutOfMemory("failed to allocate: planned")
-            opening.decrypt_all(seal, open_source(folder), lambda: keys, memory, threads=1)
-            memory.seal()
-    except ModelsealError as error:
-        return type(error).__name__
-    return "opened"
+@dataclass(frozen=True, kw_only=True)
+class Opener:
+    """Opens one sealed model."""
+
+    folder: str
+    seal: Seal
+    key: KeptKey | AskedKey
+    small: Path
+
+    def open(self, fault: str, chance: random.Random) -> str:
+        """Open the model with one fault; returns the outcome."""
+        _plan.value = (fault, chance)
+        try:
+            with (
+                self.key.arriving(fault, chance) as keys,
+                PlaintextMemory(opening.plan_sizes(self.seal)) as memory,
+            ):
+                source = open_source(self.folder)
+                placement = opening.decrypt_all(self.seal, source, lambda: keys, memory, threads=1)
+                if fault == "enospc":
+                    self._deliver(memory, placement)
+                memory.seal()
+        except ModelsealError as error:
+            return type(error).__name__
+        return "opened"
+
+    def _deliver(self, memory: PlaintextMemory, placement: opening.Placement) -> None:
+        """Let the kernel say that there is no room, after it has taken a part."""
+        manifest = self.seal.manifest
+        status = Status(delivery=Delivery.TMPFS, model=manifest.model, since=datetime.now(UTC))
+        volume = self.small / threading.current_thread().name
+        volume.mkdir(exist_ok=True)
+        model = handover.Model(
+            model=manifest.model,
+            version=manifest.version,
+            digest=self.seal.digest,
+            size=placement.size,
+            files=len(placement.entries),
+        )
+        parcel = Parcel(memory=memory, model=model, files=placement.entries)
+        TmpfsDelivery(volume, Board(status), lambda: None, private=True).deliver(parcel, 60.0)
 
 
 def state() -> dict[str, Any]:
@@ -129,12 +159,13 @@ def state() -> dict[str, Any]:
 
 def main() -> None:
     """Open as often as asked for."""
-    folder, key, model, count, seed = sys.argv[1:]
+    folder, key, model, count, seed, small = sys.argv[1:]
     trust = opening.Trust(signers=(), allow_unsigned=True, policy=Policy(model=model))
     seal = opening.read_manifest(open_source(folder), trust, datetime.now(UTC))
     asked = key.startswith("vault")
     keys = None if asked else opening.unwrap_keys(seal, open_provider(key), model)
     arriving = KeptKey(keys) if keys else AskedKey(seal, key, model)
+    opener = Opener(folder=folder, seal=seal, key=arriving, small=Path(small))
     os.preadv = faulty_preadv  # type: ignore[assignment]
     outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     work, guard = iter(range(int(count))), threading.Lock()
@@ -147,7 +178,7 @@ def main() -> None:
                 return
             chance = random.Random(f"{seed}-{number}")  # noqa: S311 - a plan, no secret
             fault = chance.choice(FAULTS)
-            outcome = open_once(folder, arriving, seal, fault, chance)
+            outcome = opener.open(fault, chance)
             with guard:
                 outcomes[fault][outcome] += 1
 
