@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,72 @@ def test_a_disk_is_refused(tmp_path: Path, environ: dict[Env, str]) -> None:
     with AgentProcess(tmp_path, environ | {Env.DELIVERY_DIRECTORY: str(disk)}) as agent:
         assert agent.wait() == 92
         assert agent.termination()["reason"] == "NotMemoryBacked"
+
+
+def moved_on(agent: AgentProcess, told: str) -> bool:
+    """Tell whether the lease was renewed since the agent told its end."""
+    return bool(agent.report()["leaseValidUntil"] != told)
+
+
+class Clock:
+    """A wall clock that is set while the agent runs; time itself passes as ever."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "clock"
+        self.jump(0)
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock to so many seconds from what is right."""
+        new = self.path.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.rename(self.path)
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path)
+
+
+def test_a_clock_that_is_set_forward_beyond_the_seals_end_ends_the_lease(
+    tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
+) -> None:
+    end = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    sealed = seal_model(tmp_path / "ends", KeyFileProvider(key), not_after=end)
+    with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
+        agent.until_reason("Serving")
+        clock.jump(7200)
+        agent.until_reason("Expired")
+        until(lambda: not os.listdir(volume))
+        assert agent.wait() == 42
+    assert agent.termination()["reason"] == "Expired"
+
+
+def test_a_clock_that_is_set_back_adds_nothing_to_the_seals_life(
+    tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
+) -> None:
+    end = (datetime.now(UTC) + timedelta(seconds=6)).replace(microsecond=0)
+    sealed = seal_model(tmp_path / "ends", KeyFileProvider(key), not_after=end)
+    with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
+        agent.until_reason("Serving")
+        clock.jump(-86400)
+        agent.wait()
+    assert agent.termination()["reason"] == "Expired"
+    assert os.listdir(volume) == []
+
+
+def test_a_clock_that_jumps_costs_a_model_without_an_end_nothing(
+    tmp_path: Path, environ: dict[Env, str], volume: Path, clock: Clock
+) -> None:
+    values = environ | {Env.LEASE_INTERVAL: "5"}
+    with AgentProcess(tmp_path, values, clock=clock.path) as agent:
+        agent.until_reason("Serving")
+        for seconds in (10 * 365 * 86400, -10 * 365 * 86400):
+            clock.jump(seconds)
+            told = agent.report()["leaseValidUntil"]
+            until(partial(moved_on, agent, told))
+            assert agent.report()["reason"] == "Serving"
+        assert delivered(volume) == FILES
+        assert agent.stop() == 0
 
 
 def test_files_go_when_the_seal_ends(

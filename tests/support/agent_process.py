@@ -20,6 +20,25 @@ from support.agent_peer import BOUND, until
 LOCAL: Final = "127.0.0.1"
 
 
+_AT_A_CLOCK: Final = """
+import datetime, runpy, sys
+
+class Jumping(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        with open(sys.argv[1]) as file:
+            return super().now(tz) + datetime.timedelta(seconds=float(file.read()))
+
+datetime.datetime = Jumping
+runpy.run_module("modelseal_sidecar", run_name="__main__", alter_sys=True)
+"""
+
+
+def _program(clock: Path | None) -> list[str]:
+    """Return the agent as it is, or with a wall clock of our own and everything else as it is."""
+    return ["-c", _AT_A_CLOCK, str(clock)] if clock else ["-m", "modelseal_sidecar"]
+
+
 class AgentProcess:
     """One run of `python -m modelseal_sidecar`; ended with the block, however it stands."""
 
@@ -30,6 +49,7 @@ class AgentProcess:
         *,
         descriptors: Iterable[int] = (),
         uid: int | None = None,
+        clock: Path | None = None,
     ) -> None:
         """Start the agent with exactly `environ`, as user `uid` where given.
 
@@ -38,6 +58,7 @@ class AgentProcess:
             environ: the agent's own variables.
             descriptors: inherited by the agent.
             uid: the user and group that the agent runs as.
+            clock: a file with the seconds by which its wall clock is wrong at each moment.
 
         """
         self._folder: Final = folder
@@ -52,7 +73,7 @@ class AgentProcess:
         }
         with self._log.open("wb") as log:
             self.process: Final = subprocess.Popen(
-                [sys.executable, "-P", "-W", "error", "-m", "modelseal_sidecar"],
+                [sys.executable, "-P", "-W", "error", *_program(clock)],
                 env={name.value: value for name, value in values.items()},
                 pass_fds=tuple(descriptors),
                 stdin=subprocess.DEVNULL,
