@@ -174,7 +174,7 @@ WITHDRAWALS: Final[tuple[Withdrawal, ...]] = (
         give=Place.restore,
     ),
     Withdrawal(
-        name="role deleted",
+        name="role deleted, token expires",
         reason=Reason.KEY_ACCESS_DENIED,
         bound=TOKEN_SECONDS + CHECKED,
         take=_now(_delete_role),
