@@ -1,5 +1,6 @@
 """The runtime takes the processors that it was given, and no others."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from support.protocol_runtime import Runtime, joined
 from support.requirements import unavailable
 
 pytestmark = pytest.mark.e2e
+_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+_MPOL_DEFAULT, _MPOL_BIND = 0, 2
 INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.5] * 64}
 
 
@@ -85,6 +88,26 @@ def test_a_cpuset_is_kept_by_every_thread(tmp_path: Path) -> None:
     with inside("cpuset", both, both), serving(tmp_path) as runtime:
         assert allowed(runtime) == {last}
         assert workers(runtime) == 1
+
+
+@contextmanager
+def bound_to_the_first_node() -> Iterator[None]:
+    """Let children take memory of the first NUMA node alone, as `numactl --membind=0` does."""
+    number, libc = _SET_MEMPOLICY[os.uname().machine], ctypes.CDLL(None, use_errno=True)
+    first = ctypes.c_ulong(1)
+    if libc.syscall(number, _MPOL_BIND, ctypes.byref(first), 8 * ctypes.sizeof(first)):
+        unavailable("the kernel knows no policies of memory")
+    try:
+        yield
+    finally:
+        libc.syscall(number, _MPOL_DEFAULT, None, 0)
+
+
+def test_a_policy_of_memory_is_kept_for_everything_that_the_runtime_holds(tmp_path: Path) -> None:
+    with bound_to_the_first_node(), serving(tmp_path) as runtime:
+        maps = Path(f"/proc/{runtime.process.pid}/numa_maps").read_text().splitlines()
+    policies = {line.split()[1] for line in maps if "anon=" in line}
+    assert policies == {"bind:0"}
 
 
 def test_a_quota_of_one_processor_makes_one_worker(tmp_path: Path) -> None:
