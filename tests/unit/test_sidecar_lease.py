@@ -23,7 +23,7 @@ def test_checks_are_spread_by_a_fifth_around_the_interval(
 ) -> None:
     settings = LeaseSettings(interval=interval, max_stale=7200.0)
     lease = Lease.begin(settings, now=now, factor=0.5)
-    pause = lease.scheduled(now, factor).next_check - now
+    pause = lease.scheduled(now, factor, login=False).next_check - now
     assert interval * (1 - JITTER) - 1e-6 <= pause <= interval * (1 + JITTER) + 1e-6
 
 
@@ -89,12 +89,18 @@ def test_a_short_token_is_replaced_no_faster_than_the_pause_allows() -> None:
 
 
 def test_a_login_that_could_not_be_made_is_tried_again_with_the_next_check() -> None:
-    late = begun().logged_in(1000.0, 60.0, 0.0).scheduled(1030.0, 0.5)
+    late = begun().logged_in(1000.0, 60.0, 0.0).scheduled(1030.0, 0.5, login=True)
     assert late.login_due == late.next_check == late.due == 1090.0
 
 
+def test_a_login_that_came_due_during_another_check_is_made_at_once() -> None:
+    """Put off by an interval, it would leave less of the token's life than is promised."""
+    due = begun().logged_in(1000.0, 60.0, 0.0).scheduled(1030.1, 0.5, login=False)
+    assert (due.login_due, due.due) == (1030.0, 1030.0)
+
+
 def test_a_shorter_interval_acts_at_once() -> None:
-    longest = begun(0.0).scheduled(0.0, 0.99)
+    longest = begun(0.0).scheduled(0.0, 0.99, login=False)
     shorter = longest.with_settings(LeaseSettings(interval=5.0, max_stale=60.0), 10.0)
     assert shorter.next_check == pytest.approx(16.0)
 

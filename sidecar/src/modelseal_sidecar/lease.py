@@ -55,11 +55,14 @@ class Lease:
             login_due=math.inf,
         )
 
-    def scheduled(self, now: float, factor: float) -> Self:
-        """Plan the next check, with any login that is due; `factor` in [0, 1) is the jitter."""
+    def scheduled(self, now: float, factor: float, *, login: bool) -> Self:
+        """Plan the check after one that logged in or did not; `factor` in [0, 1) is the jitter.
+
+        A login that failed comes with the next check; one that came due meanwhile does not wait.
+        """
         spread = 1 - JITTER + 2 * JITTER * factor
         next_check = now + self.settings.interval * spread
-        login_due = next_check if self.login_due <= now else self.login_due
+        login_due = next_check if login and self.login_due <= now else self.login_due
         return replace(self, next_check=next_check, login_due=login_due)
 
     def confirm(self, begun: float) -> Self:

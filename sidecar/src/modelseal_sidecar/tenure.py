@@ -80,7 +80,8 @@ class Tenure:
             return None
         self._task = None
         now = self._wake.now()
-        self._lease = self._lease.scheduled(now, random.random())  # noqa: S311 - not for secrets
+        factor = random.random()  # noqa: S311 - spreads load, protects nothing
+        self._lease = self._lease.scheduled(now, factor, login=self._login)
         try:
             task.result()
         except (KeyRefused, PolicyViolation, UnwrapError) as error:
