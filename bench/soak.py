@@ -19,11 +19,7 @@ HALF = REQUESTS // 2
 _UNKNOWN = "/v2/models/other/infer"
 _NOTE = """One runtime, eight connections that ask without a pause (binary requests of 49 kB,
 inferences of about 0.1 ms), new connections every five seconds, and each time some thousand
-requests that are refused. Memory is the resident memory of the runtime's process. In the kept run
-it grew from 121 to 144 MiB during the first 470,000 requests, fell to 141 and stayed there. Asked
-apart, an answered request left one byte behind and a refused one about 100, until then. Each
-refused one left a cycle of 13 objects (request, failure, traceback) to the garbage collector; since
-this run it leaves none. Whether that is all of the 100 bytes was not measured anew."""
+requests that are refused. Memory is the resident memory of the runtime's process."""
 
 
 def measure(effort: Effort) -> Findings:
