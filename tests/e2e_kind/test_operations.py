@@ -73,11 +73,10 @@ def test_the_operations_page_works_as_typed_and_uninstalling_leaves_nothing_stuc
 
 
 def install(typist: Typist, page: str, more: str) -> None:
-    """Install and let the chart's own test pass; `more` is what a site's registry needs."""
+    """Install and let the chart's own test pass at once; `more` is what a site's registry needs."""
     commands = blocks(page, "Install")[0].splitlines(keepends=True)
     assert commands[0].startswith("helm install ")
     said = typist.types(commands[0].rstrip() + more + "\n" + "".join(commands[1:]))
-    assert "successfully rolled out" in said
     assert "Succeeded" in said
 
 
