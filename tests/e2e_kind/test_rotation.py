@@ -51,6 +51,7 @@ def test_a_rewrapped_model_outlives_its_old_key_version_and_a_forgotten_one_is_r
         assert "modelseal rewrap" in warned["message"]
         assert served.resource(name)["status"]["model"]["keyVersion"] == 1
     keys.call("POST", f"{path}/rotate")
+    demand_resources(served)
     rewrap_on_the_claim(served, "filetype/1")
     renewed = seal_on_the_claim(served, "filetype/1")
     served.kube.until("the new version is in use", lambda: is_current(served), SEEN)
@@ -61,6 +62,14 @@ def test_a_rewrapped_model_outlives_its_old_key_version_and_a_forgotten_one_is_r
     assert served.pod() == pod, "nothing rolled"
     served.put(with_seal(served, renewed), "filetype/left-behind")
     served.until_ready("forgotten")
+
+
+def demand_resources(place: Place) -> None:
+    """Let the namespace refuse every pod that does not say what it needs."""
+    hard = {"requests.cpu": "64", "requests.memory": "64Gi", "limits.memory": "64Gi"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "counted"}}
+    place.kube.apply({**quota, "spec": {"hard": hard}})
+    place.kube.until("the quota counts", lambda: place.kube.get("quota", "counted").get("status"))
 
 
 def rewrap_on_the_claim(place: Place, path: str) -> None:

@@ -95,6 +95,8 @@ def test_the_pod_runs_where_the_claim_is_in_use_with_the_agents_image_and_no_rig
     (container,) = spec["containers"]
     assert container["image"] == local_kubectl.AGENT["image"]
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    for kind in ("requests", "limits"):
+        assert set(container["resources"][kind]) == {"cpu", "memory", "ephemeral-storage"}
     assert spec["automountServiceAccountToken"] is False
     terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert terms["nodeSelectorTerms"][0]["matchFields"][0]["values"] == ["node-7"]

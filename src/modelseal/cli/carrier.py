@@ -5,10 +5,9 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from modelseal.cli import shipped
+from modelseal.cli import pods, shipped
 from modelseal.cli.kubectl import Json, Kubectl, agent_image, condition, until
 from modelseal.contract import AGENT_CONTAINER
 from modelseal.errors import SettingsError, shown
@@ -64,7 +63,7 @@ def carrying(kube: Kubectl, claim: str, means: Means) -> Iterator[Carrier]:
     image = means.image or _agents(users) or agent_image(kube)
     name = f"modelseal-claim-{secrets.token_hex(4)}"
     try:
-        kube.apply(_pod(name, claim, image, means.user, node=_node(users)))
+        kube.apply(_pod(name, claim, means, image, _node(users)))
         until(
             "the pod that mounts the claim is not ready",
             lambda: condition(_seen(kube, name)).get("status") == "True",
@@ -111,42 +110,17 @@ def _why(kube: Kubectl, name: str) -> str:
     return "; ".join(str(each) for each in said if each) or "it says nothing"
 
 
-def _pod(name: str, claim: str, image: str, user: int, *, node: str | None) -> Json:
-    container = {
-        "name": "carrier",
-        "image": image,
-        "command": list(shipped.WAIT),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [
-            {"name": "models", "mountPath": MOUNT},
-            {"name": "program", "mountPath": str(Path(_PROGRAM).parent)},
-        ],
+def _pod(name: str, claim: str, means: Means, image: str, node: str | None) -> Json:
+    volumes = {
+        "models": {"persistentVolumeClaim": {"claimName": claim}},
+        "program": {"emptyDir": {"sizeLimit": "1Mi"}},
     }
-    spec: dict[str, Any] = {
-        "activeDeadlineSeconds": _LIFE_SECONDS,
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": user,
-            "runAsGroup": user,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [
-            {"name": "models", "persistentVolumeClaim": {"claimName": claim}},
-            {"name": "program", "emptyDir": {"sizeLimit": "1Mi"}},
-        ],
-    }
+    pod = pods.restricted(name, image, shipped.WAIT, user=means.user, volumes=volumes)
+    pod["spec"]["activeDeadlineSeconds"] = _LIFE_SECONDS
     if node:
         field = {"key": "metadata.name", "operator": "In", "values": [node]}
         terms = {"nodeSelectorTerms": [{"matchFields": [field]}]}
-        spec["affinity"] = {
+        pod["spec"]["affinity"] = {
             "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}
         }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+    return pod

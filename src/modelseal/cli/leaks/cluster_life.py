@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from modelseal.cli import pods
 from modelseal.cli.environment import open_key, open_signing_key
 from modelseal.cli.kubectl import Json, Kubectl, condition, until
 from modelseal.cli.leaks.canary import Canary, hatch
@@ -222,29 +223,9 @@ def begun(kube: Kubectl, ground: Ground, image: str, word: str) -> Iterator[Clus
 
 def _carrier(life: ClusterLife) -> Json:
     """Return the pod that takes ciphertext to the volume and asks the model."""
-    container = {
-        "name": "carrier",
-        "image": life.image,
-        "command": ["python3", "-c", _WAIT, life.word],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [{"name": "models", "mountPath": "/models"}],
-    }
-    spec = {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 10001,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": life.ground.claim}}],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME}, "spec": spec}
+    volumes = {"models": {"persistentVolumeClaim": {"claimName": life.ground.claim}}}
+    command = ("python3", "-c", _WAIT, life.word)
+    return pods.restricted(NAME, life.image, command, user=10001, volumes=volumes)
 
 
 def _packed(folder: Path, name: str) -> bytes:
