@@ -90,6 +90,12 @@ def test_a_disk_is_refused(tmp_path: Path, environ: dict[Env, str]) -> None:
         assert agent.termination()["reason"] == "NotMemoryBacked"
 
 
+def ending(folder: Path, key: Path, *, within: timedelta) -> SealedModel:
+    """Seal a model that may be used so long, to the second below."""
+    end = (datetime.now(UTC) + within).replace(microsecond=0)
+    return seal_model(folder / "ends", KeyFileProvider(key), not_after=end)
+
+
 def moved_on(agent: AgentProcess, told: str) -> bool:
     """Tell whether the lease was renewed since the agent told its end."""
     return bool(agent.report()["leaseValidUntil"] != told)
@@ -117,8 +123,7 @@ def clock(tmp_path: Path) -> Clock:
 def test_a_clock_that_is_set_forward_beyond_the_seals_end_ends_the_lease(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
 ) -> None:
-    end = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
-    sealed = seal_model(tmp_path / "ends", KeyFileProvider(key), not_after=end)
+    sealed = ending(tmp_path, key, within=timedelta(hours=1))
     with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
         agent.until_reason("Serving")
         clock.jump(7200)
@@ -130,8 +135,7 @@ def test_a_clock_that_is_set_forward_beyond_the_seals_end_ends_the_lease(
 def test_a_clock_that_is_set_back_adds_nothing_to_the_seals_life(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
 ) -> None:
-    end = (datetime.now(UTC) + timedelta(seconds=6)).replace(microsecond=0)
-    sealed = seal_model(tmp_path / "ends", KeyFileProvider(key), not_after=end)
+    sealed = ending(tmp_path, key, within=timedelta(seconds=6))
     with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
         agent.until_reason("Serving")
         clock.jump(-86400)
@@ -158,9 +162,8 @@ def test_a_clock_that_jumps_costs_a_model_without_an_end_nothing(
 def test_files_go_when_the_seal_ends(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path
 ) -> None:
-    end = (datetime.now(UTC) + timedelta(seconds=4)).replace(microsecond=0)
-    short = seal_model(tmp_path / "short", KeyFileProvider(key), not_after=end)
-    with AgentProcess(tmp_path, environ | short.environ()) as agent:
+    sealed = ending(tmp_path, key, within=timedelta(seconds=4))
+    with AgentProcess(tmp_path, environ | sealed.environ()) as agent:
         agent.until_reason("Serving")
         assert agent.wait() == 42
     assert os.listdir(volume) == []

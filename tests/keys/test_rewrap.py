@@ -2,94 +2,22 @@
 
 import base64
 import json
-import os
 import shutil
-import signal
-import subprocess
-import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelseal import errors
-from modelseal.cli.main import EXIT_INTERRUPTED
 from modelseal.envelope import parse_seal
 from modelseal.keys.policy_text import policy_name, script, vault_steps
 from support import fault_proxy as faults
-from support.cli import Result, everything_below, program, run
-from support.cli_models import plain_ir
-from support.cli_serve import eventually
-from support.fault_proxy import FaultProxy, Handler
+from support.cli import everything_below, run
+from support.fault_proxy import FaultProxy
+from support.fleet import NAMES, Fleet
 from support.http_origin import serving
-from support.openbao import KeyService, hcl
 
 pytestmark = pytest.mark.keys
-NAMES = ("filetype", "faces", "plates", "speech")
-
-
-class Fleet:
-    """Sealed models of one owner in one folder, each with a transit key of its own."""
-
-    def __init__(self, service: KeyService, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.service, self.folder, self.mount = service, folder, service.transit()
-        self.plain = folder / "plain"
-        self.sealed = folder / "sealed"
-        self.plain.mkdir()
-        self.sealed.mkdir()
-        patch.setenv("VAULT_ADDR", service.address)
-        patch.setenv("VAULT_CACERT", str(service.ca_file))
-        patch.setenv("VAULT_TOKEN", service.server.root_token)
-        assert run("keygen", "-o", folder / "release", "--type", "ed25519").code == 0
-        plain_ir(self.plain, weights=1000)
-        for name in NAMES:
-            self.seal(name)
-
-    def seal(self, name: str) -> None:
-        self.service.call(
-            "POST", f"{self.mount}/keys/vision_{name}", {"type": "aes256-gcm96", "derived": True}
-        )
-        result = run(
-            *("seal", self.plain, "-o", self.sealed / name, "--model", f"vision/{name}"),
-            *("--version", "1", "--key", f"vault:{self.mount}/vision_{name}"),
-            *("--sign", self.folder / "release"),
-        )
-        assert result.code == 0, result.err
-
-    def config(self, name: str, **values: int) -> None:
-        self.service.call("POST", f"{self.mount}/keys/vision_{name}/config", values)
-
-    def rotate(self, *names: str) -> None:
-        for name in names or NAMES:
-            self.service.call("POST", f"{self.mount}/keys/vision_{name}/rotate")
-
-    def rewrap(self, *more: str | Path, place: str | Path | None = None) -> Result:
-        return run(*self.words(*more, place=place))
-
-    def words(self, *more: str | Path, place: str | Path | None = None) -> list[str]:
-        key = f"vault:{self.mount}/{{owner}}_{{name}}"
-        words = ("rewrap", place or self.sealed, "--model", "vision/*", "--key", key)
-        return [
-            str(word) for word in (*words, "--signer", f"file:{self.folder}/release.pub", *more)
-        ]
-
-    def text(self, name: str) -> bytes:
-        return (self.sealed / name / "seal.json").read_bytes()
-
-    def versions(self) -> dict[str, str]:
-        return {
-            name: parse_seal(self.text(name)).recipients[0].wrapped.split(":")[1] for name in NAMES
-        }
-
-    def verify(self, name: str) -> Result:
-        key = f"vault:{self.mount}/vision_{name}"
-        return run("verify", self.sealed / name, "--model", f"vision/{name}", "--key", key)
-
-
-@pytest.fixture
-def fleet(key_service: KeyService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    return Fleet(key_service, tmp_path, monkeypatch)
 
 
 def test_after_a_rotation_everything_that_was_rewrapped_opens_and_the_rest_is_revoked(
@@ -165,27 +93,6 @@ def test_a_model_that_is_not_meant_or_signed_by_somebody_else_is_left_alone(flee
     assert result.code == errors.SignatureInvalid.exit_code
 
 
-def test_a_key_service_that_goes_away_stops_the_run_which_can_be_started_again(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate()
-    monkeypatch.setattr("modelseal.keys.vault.TRIES", 1)
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-
-    proxy.faults += [through] * 4
-    proxy.always = faults.status(503)
-    result = fleet.rewrap("--json", "--jobs", "1")
-    assert result.json["counts"] == {"rewrapped": 2, "failed": 1, "not tried": 1}
-    assert result.code == errors.KeyServiceUnavailable.exit_code
-    assert sorted(fleet.versions().values()) == ["v1", "v1", "v2", "v2"]
-    proxy.always = None
-    assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 2, "current": 2}
-
-
-def through(handler: Handler) -> None:
-    handler.answer(*handler.forwarded())
-
-
 def nonsense(document: dict[str, Any], _: str) -> None:
     document["data"]["ciphertext"] = "nonsense"
 
@@ -226,7 +133,7 @@ def test_a_new_file_that_does_not_open_never_replaces_the_old_one(
     other = parse_seal(fleet.text("plates")).recipients[0].wrapped
     monkeypatch.setenv("VAULT_ADDR", proxy.address)
     for lie in lies:
-        proxy.faults.append(through if lie is None else faults.altered(told(lie, other)))
+        proxy.faults.append(faults.through if lie is None else faults.altered(told(lie, other)))
     result = fleet.rewrap(place=fleet.sealed / "faces")
     assert result.code == kind.exit_code
     assert fleet.text("faces") == before
@@ -236,28 +143,6 @@ def test_a_new_file_that_does_not_open_never_replaces_the_old_one(
 def told(lie: Callable[[dict[str, Any], str], None], other: str) -> Callable[[Any], None]:
     """Return the lie with what another model's seal holds."""
     return lambda document: lie(document, other)
-
-
-def test_a_token_that_ends_in_the_middle_leaves_each_model_old_or_new_and_a_new_one_goes_on(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate()
-    token = fleet.service.token(fleet.service.policy(hcl(f"{fleet.mount}/*")))
-    monkeypatch.setenv("VAULT_TOKEN", token)
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-
-    def ended(handler: Handler) -> None:
-        fleet.service.call("POST", "auth/token/revoke", {"token": token})
-        through(handler)
-
-    proxy.faults += [*[through] * 4, ended]
-    result = fleet.rewrap("--json", "--jobs", "1")
-    assert result.code == errors.KeyAccessDenied.exit_code
-    assert result.json["counts"] == {"rewrapped": 2, "failed": 2}
-    assert sorted(fleet.versions().values()) == ["v1", "v1", "v2", "v2"]
-    assert token not in result.err + result.out
-    monkeypatch.setenv("VAULT_TOKEN", fleet.service.server.root_token)
-    assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 2, "current": 2}
 
 
 def test_whoever_may_only_rewrap_can_rewrap(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,131 +207,6 @@ def test_a_refusal_of_one_model_does_not_spare_the_next_its_trial(
     assert unopened == {"vision/faces": True, "vision/zebras": False}
 
 
-def together(count: int, deed: Callable[[int], None]) -> None:
-    threads = [threading.Thread(target=deed, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def test_rewraps_that_race_each_other_lose_no_change_and_leave_a_valid_seal(fleet: Fleet) -> None:
-    keys = []
-    for number in range(3):
-        key = f"guest{number}"
-        fleet.service.call(
-            "POST", f"{fleet.mount}/keys/{key}", {"type": "aes256-gcm96", "derived": True}
-        )
-        keys.append(f"vault:{fleet.mount}/{key}")
-    place = fleet.sealed / "faces"
-    results: list[int] = []
-
-    def add(number: int) -> None:
-        words = fleet.words("--add", keys[number], place=place)
-        done = subprocess.run(program(*words), capture_output=True, check=False, timeout=60)
-        results.append(done.returncode)
-
-    together(3, add)
-    assert results == [0, 0, 0]
-    found = {each.key.split("/")[1] for each in parse_seal(fleet.text("faces")).recipients}
-    assert found == {"vision_faces", "guest0", "guest1", "guest2"}
-    for key in keys:
-        assert run("verify", place, "--model", "vision/faces", "--key", key).code == 0
-
-
-def test_a_rewrap_that_is_killed_leaves_the_old_seal_or_the_new_one(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate("faces")
-    before = fleet.text("faces")
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-    reached = threading.Event()
-
-    def stuck(handler: Handler) -> None:
-        reached.set()
-        faults.hang(handler)
-
-    proxy.always = stuck
-    process = subprocess.Popen(
-        program(*fleet.words(place=fleet.sealed / "faces")), stderr=subprocess.DEVNULL
-    )
-    assert reached.wait(30)
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    assert fleet.text("faces") == before
-    proxy.always = None
-    assert fleet.rewrap("--json", place=fleet.sealed / "faces").json["counts"] == {"rewrapped": 1}
-
-
-def test_a_run_that_is_killed_leaves_no_process_and_each_model_old_or_new(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate()
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-    reached = threading.Semaphore(0)
-
-    def stuck(handler: Handler) -> None:
-        reached.release()
-        faults.hang(handler)
-
-    proxy.faults += [through, through]
-    proxy.always = stuck
-    process = subprocess.Popen(
-        program(*fleet.words("--jobs", "2")), stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    assert reached.acquire(timeout=30)
-    process.send_signal(signal.SIGKILL)
-    process.wait(10)
-    eventually(lambda: not is_there(process.pid))
-    assert sorted(fleet.versions().values()) == ["v1", "v1", "v1", "v2"]
-    proxy.always = None
-    assert fleet.rewrap("--json").json["counts"] == {"rewrapped": 3, "current": 1}
-
-
-def test_a_run_that_is_interrupted_ends_what_it_has_begun_and_goes_on_with_the_next(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate()
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-    reached, interrupted = threading.Event(), threading.Event()
-
-    def wait_for_the_interrupt(handler: Handler) -> None:
-        reached.set()
-        interrupted.wait(20)
-        handler.answer(*handler.forwarded())
-
-    proxy.faults += [through, through, wait_for_the_interrupt]
-    process = subprocess.Popen(
-        program(*fleet.words("--jobs", "1")),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert reached.wait(30)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    interrupted.set()
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == EXIT_INTERRUPTED
-    assert said == "modelseal: error: interrupted\n"
-    assert not is_there(process.pid)
-    versions = fleet.versions()
-    left = sum(version == "v1" for version in versions.values())
-    assert set(versions.values()) <= {"v1", "v2"}
-    assert not list(fleet.sealed.rglob(".seal.json*"))
-    proxy.always = None
-    counts = fleet.rewrap("--json").json["counts"]
-    assert counts.get("rewrapped", 0) == left
-
-
-def is_there(group: int) -> bool:
-    """Whether a process of the group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_a_model_behind_an_address_is_rewrapped_into_a_folder_to_publish(fleet: Fleet) -> None:
     fleet.rotate("faces")
     with serving(fleet.sealed) as origin:
@@ -477,31 +237,3 @@ def test_a_place_without_sealed_models_is_named(fleet: Fleet) -> None:
     (fleet.folder / "empty").mkdir()
     result = fleet.rewrap(place=fleet.folder / "empty")
     assert result.code == errors.NotSealed.exit_code
-
-
-def test_a_key_service_that_is_away_is_asked_for_one_model_only(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("modelseal.keys.vault.TRIES", 1)
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-    proxy.always = faults.status(503)
-    result = fleet.rewrap("--json")
-    assert result.json["counts"] == {"failed": 1, "not tried": 3}
-    assert len(proxy.asked) == 1
-
-
-def test_models_are_rewrapped_side_by_side_and_reported_in_order(
-    fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.rotate()
-    monkeypatch.setenv("VAULT_ADDR", proxy.address)
-    together_now = threading.Barrier(3, timeout=20)
-
-    def wait_for_the_others(handler: Handler) -> None:
-        together_now.wait()
-        handler.answer(*handler.forwarded())
-
-    proxy.faults += [through, through, *[wait_for_the_others] * 3]
-    result = fleet.rewrap("--json", "--jobs", "3")
-    assert result.json["counts"] == {"rewrapped": 4}
-    assert [Path(each["sealed"]).name for each in result.json["models"]] == sorted(NAMES)

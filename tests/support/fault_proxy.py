@@ -50,10 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         self.proxy.asked.append((self.command, self.path, dict(self.headers.items())))
         fault = self.proxy.faults.pop(0) if self.proxy.faults else self.proxy.always
         with contextlib.suppress(OSError):
-            if fault is None:
-                self.answer(*self.forwarded())
-            else:
-                fault(self)
+            (fault or through)(self)
 
     do_POST = do_PUT = do_DELETE = do_LIST = do_GET  # noqa: N815 - as http.server calls them
 
@@ -136,6 +133,11 @@ class _Server(ThreadingHTTPServer):
 def status(code: int, body: bytes = b'{"errors":[]}', **headers: str) -> Fault:
     """Answer with another status."""
     return lambda handler: handler.answer(code, body, **headers)
+
+
+def through(handler: Handler) -> None:
+    """Let one request through, where others do not get through."""
+    handler.answer(*handler.forwarded())
 
 
 def altered(change: Callable[[dict[str, Any]], object]) -> Fault:

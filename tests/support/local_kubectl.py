@@ -2,7 +2,7 @@
 
     python -m support.local_kubectl FOLDER WORDS...
 
-It keeps what it is told in FOLDER: `claim` is the volume, `pods` what was applied, `log` each call.
+It keeps what it is told in FOLDER: `claim` is the volume, `applied` the pod, `log` each call.
 For what a real cluster cannot be made to do at the right moment; the real one is in e2e_kind.
 """
 

@@ -23,8 +23,16 @@ class Room:
         (folder / "passphrase").write_text("correct horse\n")
         patch.setenv("MODELSEAL_PASSPHRASE_FILE", str(folder / "passphrase"))
         self.key, self.other = key_file(folder), key_file(folder, "other.key")
-        self.sealed = folder / "sealed"
-        assert seal(plain_ir(folder, weights=100), self.sealed, key=f"file:{self.key}").code == 0
+        self.plain, self.sealed = plain_ir(folder, weights=100), folder / "sealed"
+        assert seal(self.plain, self.sealed, key=f"file:{self.key}").code == 0
+
+    def three(self, key: str) -> Path:
+        """Return a folder with three sealed models for a key."""
+        parent = self.folder / "three"
+        parent.mkdir()
+        for number in range(3):
+            assert seal(self.plain, parent / f"m{number}", key=key).code == 0
+        return parent
 
     def rewrap(self, *more: str | Path, key: str = "") -> Result:
         key = key or f"file:{self.key}"
@@ -114,12 +122,9 @@ def test_a_ninth_recipient_is_refused(room: Room) -> None:
 
 
 def test_a_passphrase_is_read_once_for_many_models(
-    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    many = tmp_path / "many"
-    many.mkdir()
-    for number in range(3):
-        assert seal(tmp_path / "tiny.xml", many / f"m{number}", key="passphrase:").code == 0
+    three = room.three("passphrase:")
     reads = []
 
     def counted(uri: str, *, new: bool) -> KeyProvider:
@@ -127,20 +132,16 @@ def test_a_passphrase_is_read_once_for_many_models(
         return open_key(uri, new=new)
 
     monkeypatch.setattr("modelseal.cli.keyring.open_key", counted)
-    result = run("rewrap", many, "--model", MODEL, "--key", "passphrase:", "--json")
+    result = run("rewrap", three, "--model", MODEL, "--key", "passphrase:", "--json")
     assert result.json["counts"] == {"rewrapped": 3}
     assert reads == ["passphrase:"]
 
 
 def test_a_process_that_is_killed_ends_the_run_with_what_to_do(
-    room: Room, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kernel kills where memory ends."""
-    many = tmp_path / "many"
-    many.mkdir()
-    for number in range(3):
-        made = seal(tmp_path / "tiny.xml", many / f"m{number}", key=f"file:{room.key}")
-        assert made.code == 0
+    three = room.three(f"file:{room.key}")
     ours = os.getpid()
 
     def killed(place: str, demand: Demand) -> Outcome:
@@ -149,7 +150,7 @@ def test_a_process_that_is_killed_ends_the_run_with_what_to_do(
         return rewrap(place, demand)
 
     monkeypatch.setattr("modelseal.cli.rewrap.rewrap", killed)
-    result = run("rewrap", many, "--model", MODEL, "--key", f"file:{room.key}")
+    result = run("rewrap", three, "--model", MODEL, "--key", f"file:{room.key}")
     assert result.code == errors.OutOfMemory.exit_code
     assert "a process was killed" in result.error
     assert "run the command again" in result.hint

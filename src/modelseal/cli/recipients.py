@@ -67,16 +67,16 @@ class Rights:
 
     refused: bool = False
     """Whether an unwrap was refused before."""
-    _closed: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _allowed: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def may_unwrap(self, provider: KeyProvider, recipient: Recipient) -> bool:
         """Whether an unwrap is worth trying."""
         if not self.refused:
             return True
         key = (recipient.kind, recipient.key)
-        if key not in self._closed:
-            self._closed[key] = not provider.may_unwrap()
-        return not self._closed[key]
+        if key not in self._allowed:
+            self._allowed[key] = provider.may_unwrap()
+        return self._allowed[key]
 
 
 @dataclass(frozen=True, kw_only=True)

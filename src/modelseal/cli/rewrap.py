@@ -13,7 +13,7 @@ import typer
 from modelseal.cli import console, progress
 from modelseal.cli import options as opt
 from modelseal.cli.carrier import Means
-from modelseal.cli.claims import PREFIX, mirrored
+from modelseal.cli.claims import PREFIX, Mirror, mirrored
 from modelseal.cli.keyring import Keyring
 from modelseal.cli.processes import forked
 from modelseal.cli.rewrapping import Demand, Outcome, Result, find, rewrap
@@ -73,8 +73,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="Where seal.json of an address goes."),
 ]
-
-
 Program = Annotated[
     str, typer.Option("--kubectl", metavar="PATH", help="Which kubectl reaches a claim's cluster.")
 ]
@@ -127,25 +125,29 @@ def command(  # noqa: PLR0913 - one argument for each option
     )
     means = Means(kubectl=kubectl, image=image, user=run_as_user)
     on_claims = [place for place in sealed if place.startswith(PREFIX)]
+    here = [place for place in sealed if place not in on_claims]
     with contextlib.ExitStack() as stack:
         mirrors = [stack.enter_context(mirrored(place, means)) for place in on_claims]
-        here = [found for place in sealed if place not in on_claims for found in find(place)]
-        places = list(dict.fromkeys([*here, *(place for each in mirrors for place in each.paths)]))
-        if len(places) == 1:
-            outcomes = [rewrap(places[0], demand)]
-        else:
-            outcomes = _each(places, demand, keyring, jobs)
+        outcomes = _each(_found(here, mirrors), demand, keyring, jobs)
         for mirror in mirrors:
             outcomes = mirror.published(outcomes)
     _show(outcomes, json=json)
     return next((each.error.exit_code for each in outcomes if each.error), 0)
 
 
+def _found(here: Sequence[str], mirrors: Sequence[Mirror]) -> list[str]:
+    local = (found for place in here for found in find(place))
+    mirrored_ones = (place for mirror in mirrors for place in mirror.paths)
+    return list(dict.fromkeys([*local, *mirrored_ones]))
+
+
 def _each(places: Sequence[str], demand: Demand, keyring: Keyring, jobs: int) -> list[Outcome]:
-    """Rewrap many; one that fails stops nobody, a key service that is away stops what is left.
+    """Rewrap; of many, one that fails stops nobody, a key service that is away stops what is left.
 
     The first one goes alone, so that a key service that does not answer is noticed before many ask.
     """
+    if len(places) == 1:
+        return [rewrap(places[0], demand)]
     keyring.read(demand.keys, new=False)
     keyring.read(demand.added, new=True)
     first, rest = _tried(places[0], demand), places[1:]
