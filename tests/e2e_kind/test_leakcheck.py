@@ -1,11 +1,15 @@
 """`modelseal leakcheck --cluster` as a user runs it: it finds what leaks, and nothing here does."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.binaries import binary
 from support.cli import environment, spawn
+from support.images import Images
+from support.kind_operator import NAMESPACE, RELEASE, install
 from support.kind_place import ACCOUNT, Place
 from support.kind_volume import CLAIM
 
@@ -14,12 +18,13 @@ Report = dict[str, dict[str, Any]]
 
 
 @pytest.fixture
-def ground(place: Place) -> Place:
+def ground(place: Place, images: Images) -> Iterator[Place]:
     """Prepare a namespace as the documentation says, with nothing that the check brings itself."""
     place.provide()
     place.kube.run("wait", "pod/carrier", "--for=condition=Ready", "--timeout=120s")
     place.open_volume()
-    return place
+    yield place
+    install(place.kube, images)
 
 
 def test_a_canarys_life_on_a_cluster_leaves_nothing_behind_and_every_search_was_proven(
@@ -36,6 +41,7 @@ def test_a_canarys_life_on_a_cluster_leaves_nothing_behind_and_every_search_was_
     assert set(verdicts.values()) == {"clean"}, report
     assert report["core files"]["read"] >= 2, "both programs crashed"
     assert report["memory of all other processes"]["read"] > 1000
+    assert not ground.kube.at(NAMESPACE).all("deployments"), "it was uninstalled"
 
 
 def checked(place: Place) -> Report:
@@ -51,6 +57,7 @@ def checked(place: Place) -> Report:
     words: list[str | Path] = ["leakcheck", "--cluster", "--json", "--namespace", place.namespace]
     words += ["--model", place.model, "--key", place.key, "--sign", place.folder / "signer"]
     words += ["--service-account", ACCOUNT, "--claim", CLAIM, "--kubectl", place.kube.program]
+    words += ["--uninstall", f"{binary('helm')} uninstall {RELEASE} --namespace={NAMESPACE} --wait"]
     done = spawn(*words, env=env, timeout=840)
     assert done.out, done.err
     return {each["place"]: each for each in done.json}

@@ -69,7 +69,7 @@ class ApiProxy:
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._started = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+        self._thread = threading.Thread(target=self._serve)
 
     @property
     def address(self) -> str:
@@ -85,7 +85,6 @@ class ApiProxy:
         """Cut everything off, and end."""
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
-        self._loop.close()
 
     def cut_watches(self) -> None:
         """Break every open watch, as a load balancer that restarts."""
@@ -95,6 +94,10 @@ class ApiProxy:
         for request in self._watches.values():
             if request.transport is not None:
                 request.transport.abort()
+
+    def _serve(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._run())
 
     async def _run(self) -> None:
         incoming = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from modelseal.cli.kubectl import Kubectl
-from modelseal.cli.leaks import etcd, filesystems, hunters, needles, processes, swap
+from modelseal.cli.leaks import cluster, etcd, filesystems, hunters, needles, processes, swap
 from modelseal.cli.leaks.filesystems import Mount
 from modelseal.cli.leaks.needles import Needle
 from modelseal.errors import ServingError, SettingsError
@@ -130,6 +131,25 @@ def test_a_missing_kubectl_and_one_that_fails_are_said_in_a_line(tmp_path: Path)
     assert "--kubectl" in missing.value.hint
     with pytest.raises(ServingError, match="kubectl get ended with 1"):
         Kubectl(program="/bin/false", namespace="a").run("get", "pods")
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("/nowhere/helm uninstall", "cannot be run"),
+        ("sh -c 'echo no release >&2; exit 3'", "ended with 3: no release"),
+    ],
+)
+def test_an_uninstall_that_fails_is_said_in_a_line(command: str, why: str) -> None:
+    with pytest.raises(ServingError, match=why):
+        cluster._run(shlex.split(command))
+
+
+def test_an_uninstall_that_makes_no_sense_is_refused_before_anything_is_begun() -> None:
+    words = ("--uninstall", "helm 'uninstall", "--kubectl", "/nowhere/kubectl")
+    result = run("leakcheck", "--cluster", "--key", "vault:transit/canary", *words)
+    assert result.code == SettingsError.exit_code
+    assert "--uninstall" in result.error
 
 
 def test_a_cluster_is_not_checked_without_the_key_that_its_provider_uses() -> None:

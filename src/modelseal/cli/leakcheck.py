@@ -1,5 +1,6 @@
 """`modelseal leakcheck`: a model of canaries is served, here or on a cluster, and looked for."""
 
+import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ from modelseal.cli.leaks.drive import MODEL, Life, Serving
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.leaks.places import Search
 from modelseal.cli.leaks.report import Place
-from modelseal.errors import SettingsError
+from modelseal.errors import SettingsError, shown
 
 EXAMPLES: Final = """\
 modelseal leakcheck
 modelseal leakcheck --json | jq '.[] | select(.verdict != "clean")'
 modelseal leakcheck --cluster --namespace leakcheck --key vault:transit/leakcheck_canary \\
-    --sign release.key
+    --sign release.key --uninstall 'helm uninstall modelseal -n modelseal-system --wait'
 """
 _ROOTS: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run")  # noqa: S108 - looked into, not written to
 
@@ -58,6 +59,13 @@ Image = Annotated[
     str | None,
     typer.Option(metavar="IMAGE", help="An image with python3; by default the agent's."),
 ]
+Uninstall = Annotated[
+    str,
+    typer.Option(
+        metavar="COMMAND",
+        help="What takes modelseal off the cluster in the end; the search goes on after it.",
+    ),
+]
 Program = Annotated[
     str, typer.Option("--kubectl", metavar="PATH", help="Which kubectl; its settings decide.")
 ]
@@ -74,6 +82,7 @@ def command(  # noqa: PLR0913 - one argument for each option
     service_account: Account = "leakcheck",
     claim: Claim = "models",
     image: Image = None,
+    uninstall: Uninstall = "",
     kubectl: Program = "kubectl",
     json: opt.Json = False,
 ) -> int:
@@ -98,7 +107,9 @@ def command(  # noqa: PLR0913 - one argument for each option
             claim=claim,
         )
         kube = Kubectl(program=kubectl, namespace=namespace)
-        report = on_cluster.check(kube, ground, image, console.note)
+        report = on_cluster.check(
+            kube, ground, console.note, image=image, uninstall=_words(uninstall)
+        )
     else:
         with tempfile.TemporaryDirectory(prefix="modelseal-leakcheck-") as name:
             report = check(Path(name).resolve())
@@ -116,6 +127,13 @@ def _required(key: str | None) -> str:
             hint="--key vault:MOUNT/KEY, the one that the namespace's KeyProvider uses",
         )
     return key
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise SettingsError(f"failed to read --uninstall {shown(command)}: {error}") from None
 
 
 def check(folder: Path) -> list[Place]:

@@ -1,17 +1,20 @@
 """`modelseal leakcheck --cluster`: the canary's life on a cluster, and the hunt on its nodes."""
 
 import secrets
+import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modelseal.cli.kubectl import Kubectl, agent_image, until
+from modelseal.cli.console import printable
+from modelseal.cli.kubectl import SECONDS, Kubectl, agent_image, until
 from modelseal.cli.leaks import places
 from modelseal.cli.leaks.cluster_life import ClusterLife, Ground, begun
 from modelseal.cli.leaks.hunters import Hunter, hunting
 from modelseal.cli.leaks.needles import Needle
 from modelseal.cli.leaks.places import Search
 from modelseal.cli.leaks.report import Place
+from modelseal.errors import ServingError, shown
 
 TEXTS: Final = "logs, objects and answers"
 _LINES: Final[Sequence[tuple[str, str, bool]]] = (
@@ -142,9 +145,21 @@ _BLOCKS: Final = Place(
 
 
 def check(
-    kube: Kubectl, ground: Ground, image: str | None, tell: Callable[[str], object]
+    kube: Kubectl,
+    ground: Ground,
+    tell: Callable[[str], object],
+    *,
+    image: str | None = None,
+    uninstall: Sequence[str] = (),
 ) -> list[Place]:
     """Live a canary's life in a prepared namespace, and hunt for it on every node.
+
+    Args:
+        kube: the namespace.
+        ground: what is prepared there.
+        tell: is told what happens.
+        image: has python3; that of the agent unless it is given.
+        uninstall: what takes modelseal off the cluster in the end, if that is wanted.
 
     Raises:
         ModelsealError: the model was not served, or the cluster refuses something.
@@ -159,7 +174,26 @@ def check(
         tell(f"proving the searches on {len(hunters)} nodes")
         hunt.prove()
         _live(hunt, tell)
+        if uninstall:
+            tell("uninstalling, and searching once more")
+            _run(uninstall)
+            hunt.look()
         return hunt.conclude()
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603 - the user names it
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = "hangs" if isinstance(error, subprocess.TimeoutExpired) else "cannot be run"
+        raise ServingError(f"failed to uninstall: {shown(command[0])} {why}") from None
+    if done.returncode:
+        said = printable(done.stderr.decode(errors="replace").strip()[-500:])
+        raise ServingError(
+            f"failed to uninstall: {shown(command[0])} ended with {done.returncode}: {said}"
+        )
 
 
 def _live(hunt: _Hunt, tell: Callable[[str], object]) -> None:

@@ -23,6 +23,7 @@ from modelseal.errors import ServingError
 from modelseal.secret import Secret
 
 NAME: Final = "modelseal-leakcheck"
+_MODELS: Final = f"encryptedmodels.{GROUP}"
 _WAIT: Final = "import signal, sys; print(sys.argv[1], flush=True); signal.pause()"
 _UNPACK: Final = (
     "import sys, tarfile; "
@@ -62,6 +63,7 @@ class ClusterLife:
     texts: list[tuple[str, bytes]] = field(default_factory=list)
     keys: list[Needle] = field(default_factory=list)
     """The data keys, as they are made."""
+    ended: bool = False
 
     def publish(self, version: int) -> None:
         """Seal the model, and put the ciphertext on the volume."""
@@ -147,12 +149,15 @@ class ClusterLife:
     def end(self) -> None:
         """Delete the resource, and wait until its pods are gone."""
         self.listen()
-        self.kube.delete(f"encryptedmodels.{GROUP}", NAME)
+        self.kube.delete(_MODELS, NAME)
         until("the pods did not go", lambda: not self._names(), self._says)
+        self.ended = True
 
     def listen(self) -> None:
         """Collect what the programs logged and what the API shows of the namespace."""
-        kinds = f"pods,events,configmaps,services,deployments,replicasets,encryptedmodels.{GROUP}"
+        kinds = "pods,events,configmaps,services,deployments,replicasets"
+        if not self.ended:  # whoever uninstalled may have taken the definition too
+            kinds += f",{_MODELS}"
         self.texts.append(("objects", self.kube.run("get", kinds, "-o=json")))
         for pod in [NAME, *self._names()]:
             for more in ((), ("--previous",)):
@@ -176,7 +181,7 @@ class ClusterLife:
         return found
 
     def _found(self) -> Json:
-        return self.kube.get(f"encryptedmodels.{GROUP}", NAME)
+        return self.kube.get(_MODELS, NAME)
 
     def _says(self) -> str:
         says = condition(self._found())
@@ -217,7 +222,8 @@ def begun(kube: Kubectl, ground: Ground, image: str, word: str) -> Iterator[Clus
             yield life
             kube.python(NAME, "-c", _REMOVE)
         finally:
-            kube.run("delete", f"encryptedmodels.{GROUP}", NAME, "--ignore-not-found")
+            if not life.ended:
+                kube.run("delete", _MODELS, NAME, "--ignore-not-found")
             kube.run("delete", "pod,configmap", NAME, "--ignore-not-found", "--wait=false")
 
 
