@@ -21,7 +21,7 @@ from modelseal.errors import PostureRefused, RollbackRejected
 from modelseal.keys.local import KeyFileProvider, PassphraseProvider, generate_key_file
 from modelseal.memory import page_aligned
 from modelseal.secret import Secret
-from support.agent_models import FILES, MODEL, WEIGHTS, SealedModel, seal_model
+from support.agent_models import FILES, MODEL, SOON, WEIGHTS, SealedModel, seal_ending, seal_model
 from support.agent_peer import Peer, until
 from support.agent_process import AgentProcess, descriptor_path
 
@@ -320,12 +320,13 @@ def test_a_key_file_that_is_taken_away_ends_the_lease(
 def test_the_seals_end_ends_a_running_lease(
     pair: Callable[..., Paired], tmp_path: Path, key: Path
 ) -> None:
-    end = (datetime.now(UTC) + timedelta(seconds=4)).replace(microsecond=0)
-    short = seal_model(tmp_path / "short", KeyFileProvider(key), not_after=end)
+    short = seal_ending(tmp_path / "short", KeyFileProvider(key))
     agent, peer = pair(dict(short.environ()))
     peer.hello().model()
-    assert peer.expect(handover.Lease).valid_for <= 4
+    assert peer.expect(handover.Lease).valid_for <= SOON.total_seconds()
     assert peer.next_of(handover.Revoke).reason is Reason.EXPIRED
+    end = short.seal.manifest.not_after
+    assert end is not None
     assert datetime.now(UTC) < end + timedelta(seconds=2)
     peer.close()
     assert agent.wait() == 42
@@ -392,8 +393,7 @@ def test_a_hung_runtime_loses_the_model_under_its_feet(
     tmp_path: Path, environ: dict[Env, str], key: Path
 ) -> None:
     """A reader that ignores `Revoke` is killed by its next access; its probe fails until then."""
-    end = (datetime.now(UTC) + timedelta(seconds=4)).replace(microsecond=0)
-    short = seal_model(tmp_path / "short", KeyFileProvider(key), not_after=end)
+    short = seal_ending(tmp_path / "short", KeyFileProvider(key))
     path = Path(environ[Env.SOCKET])
     with (
         AgentProcess(tmp_path, environ | short.environ()) as agent,

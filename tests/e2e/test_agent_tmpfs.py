@@ -4,7 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 
 from modelseal.contract import Env
 from modelseal.keys.local import KeyFileProvider, generate_key_file
-from support.agent_models import FILES, SealedModel, seal_model
+from support.agent_models import FILES, SealedModel, seal_ending, seal_model
 from support.agent_peer import until
 from support.agent_process import AgentProcess
 from support.small_volume import for_root, small_volume
@@ -90,12 +90,6 @@ def test_a_disk_is_refused(tmp_path: Path, environ: dict[Env, str]) -> None:
         assert agent.termination()["reason"] == "NotMemoryBacked"
 
 
-def ending(folder: Path, key: Path, *, within: timedelta) -> SealedModel:
-    """Seal a model that may be used so long, to the second below."""
-    end = (datetime.now(UTC) + within).replace(microsecond=0)
-    return seal_model(folder / "ends", KeyFileProvider(key), not_after=end)
-
-
 def moved_on(agent: AgentProcess, told: str) -> bool:
     """Tell whether the lease was renewed since the agent told its end."""
     return bool(agent.report()["leaseValidUntil"] != told)
@@ -123,7 +117,7 @@ def clock(tmp_path: Path) -> Clock:
 def test_a_clock_that_is_set_forward_beyond_the_seals_end_ends_the_lease(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
 ) -> None:
-    sealed = ending(tmp_path, key, within=timedelta(hours=1))
+    sealed = seal_ending(tmp_path / "ends", KeyFileProvider(key), timedelta(hours=1))
     with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
         agent.until_reason("Serving")
         clock.jump(7200)
@@ -135,7 +129,7 @@ def test_a_clock_that_is_set_forward_beyond_the_seals_end_ends_the_lease(
 def test_a_clock_that_is_set_back_adds_nothing_to_the_seals_life(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path, clock: Clock
 ) -> None:
-    sealed = ending(tmp_path, key, within=timedelta(seconds=6))
+    sealed = seal_ending(tmp_path / "ends", KeyFileProvider(key))
     with AgentProcess(tmp_path, environ | sealed.environ(), clock=clock.path) as agent:
         agent.until_reason("Serving")
         clock.jump(-86400)
@@ -162,7 +156,7 @@ def test_a_clock_that_jumps_costs_a_model_without_an_end_nothing(
 def test_files_go_when_the_seal_ends(
     tmp_path: Path, environ: dict[Env, str], volume: Path, key: Path
 ) -> None:
-    sealed = ending(tmp_path, key, within=timedelta(seconds=4))
+    sealed = seal_ending(tmp_path / "ends", KeyFileProvider(key))
     with AgentProcess(tmp_path, environ | sealed.environ()) as agent:
         agent.until_reason("Serving")
         assert agent.wait() == 42

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,8 @@ from modelseal.secret import Secret
 MODEL: Final = "vision/filetype"
 WEIGHTS: Final = bytes(range(256)) * 12288  # three segments
 FILES: Final = {"net.xml": b"<net name='plain'/>" * 50, "net.bin": WEIGHTS, "note/none": b""}
+SOON: Final = timedelta(seconds=8)
+"""When a seal ends that has to be served before, by programs that a busy machine starts."""
 _ROLES: Final = {".xml": "model", ".bin": "weights"}
 
 
@@ -56,6 +58,12 @@ def seal_model(
         signer=signer,
     )
     return SealedModel(folder=folder, signer=signer.public, seal=seal)
+
+
+def seal_ending(folder: Path, provider: KeyProvider, within: timedelta = SOON) -> SealedModel:
+    """Seal `files` as what may be used so long, to the second below."""
+    end = (datetime.now(UTC) + within).replace(microsecond=0)
+    return seal_model(folder, provider, not_after=end)
 
 
 def _plain(path: str, content: bytes) -> PlainFile:
