@@ -55,7 +55,7 @@ def let_everybody_write(kube: Kube, image: str) -> None:
     root = {**SECURITY, "runAsNonRoot": False, "runAsUser": 0}
     root["capabilities"] = {"drop": ["ALL"], "add": ["FOWNER"]}
     pod = _mounting(_OPENER, image, _OPEN, root)
-    pod["spec"]["restartPolicy"] = "Never"
+    pod["spec"]["restartPolicy"] = "OnFailure"
     kube.apply(claim(), pod)
     ended = "--for=jsonpath={.status.phase}=Succeeded"
     kube.run("wait", f"pod/{_OPENER}", ended, "--timeout=120s", seconds=130)

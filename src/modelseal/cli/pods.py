@@ -44,7 +44,6 @@ def restricted(
     }
     spec = {
         "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
         "securityContext": {
             "runAsNonRoot": True,
