@@ -116,7 +116,7 @@ def test_versions_that_have_expired_are_listed_again_and_a_missed_deletion_is_fo
 ) -> None:
     tenant.provider()
     tenant.model()
-    with operating(plane, proxy.address, RESYNC_SECONDS=RESYNC):
+    with operating(plane, proxy.address):
         tenant.serving()
         gone = Instead(code=410, message="too old resource version")
         proxy.fault = lambda asked: gone if asked.watch else None

@@ -82,12 +82,15 @@ def test_an_agent_that_keeps_ending_is_a_reason_until_the_pod_is_ready(
     assert words in ready.wait(reason)["message"]
     told = ready.get()["status"]
     assert told["lastFailure"]["reason"] == reason
-    warned = [raw["reason"] for raw in ready.of("Event") if raw["type"] == "Warning"]
-    assert reason in warned
+    wait_until(lambda: reason in warned(ready), "an Event warns of it too")
     conditions = [{"type": "Ready", "status": "True"}]
     tell(ready, phase="Running", conditions=conditions, initContainerStatuses=[])
     ready.serving()
     assert ready.get()["status"]["lastFailure"]["reason"] == reason
+
+
+def warned(tenant: Tenant) -> list[str]:
+    return [raw["reason"] for raw in tenant.of("Event") if raw["type"] == "Warning"]
 
 
 @pytest.mark.parametrize(

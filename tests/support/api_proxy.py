@@ -150,6 +150,8 @@ class ApiProxy:
                 async for chunk in reply.content.iter_any():
                     if not self.muted:
                         await answer.write(chunk)
+            except ConnectionResetError:  # the watch was cut, or whoever asked has ended
+                pass
             finally:
                 del self._watches[id(request)]
             return answer

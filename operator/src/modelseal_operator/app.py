@@ -141,7 +141,7 @@ class Operator:
             await self._together(
                 watch(self._settings, self._kinds, self._deliver, self._take_signals),
                 self._heartbeat(),
-                self._checking(),
+                self._resync.run(self._settings.resync),
                 self._contend(),
             )
         finally:
@@ -226,6 +226,8 @@ class Operator:
 
     def _deliver(self, kind: Kind, event: str | None, raw: dict[str, Any]) -> None:
         stopped = False
+        if event is None and self._store.version(place_of(kind.name, raw)):
+            self._resync.listed_again()
         if event == "DELETED":
             keys = self._store.remove(kind.name, raw)
         else:
@@ -250,14 +252,6 @@ class Operator:
     def _enqueue(self, key: Key) -> None:
         if self._leading:
             self._queue.add(key)
-
-    async def _checking(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.resync)
-            try:
-                await self._resync.check()
-            except ClusterError as error:
-                LOGGER.warning("the list check did not finish: %s", error)
 
     async def _heartbeat(self) -> None:
         while True:

@@ -71,6 +71,8 @@ def _configuration() -> kopf.OperatorSettings:
     found.watching.chunk_size = 500
     found.networking.request_timeout = 30
     found.networking.connect_timeout = 10
+    # an API server that was away for minutes is found again in seconds
+    found.networking.error_backoffs = (1, 1, 2, 3, 5, 5, 5, 5)
     # never written, because there are only event handlers; a name of our own all the same
     found.persistence.finalizer = "modelseal.dev/unused"
     found.persistence.progress_storage = _NoProgress()

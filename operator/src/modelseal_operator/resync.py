@@ -1,20 +1,25 @@
 """The list check: whether the watches tell the truth, asked every few minutes.
 
-A delete that happened while a watch was away is never announced, so keys that vanished are dropped
-here. An object that stays newer in the list than in the store is a dead watch, which only a
-restart cures; the check then ends the process.
+A watch whose version has expired lists anew, and what was deleted before that is never announced.
+So keys that vanished are dropped here: soon after objects were listed again, and in every check,
+because a list that came back empty is not heard of. An object that stays newer in the list than in
+the store is a dead watch, which only a restart cures; the check then ends the process.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from modelseal_operator.cluster import Cluster
+from modelseal_operator.cluster import Cluster, ClusterError
 from modelseal_operator.kinds import Kind
 from modelseal_operator.store import Key, Place, Store, place_of, version_of
 
+LOGGER: Final = logging.getLogger(__name__)
 GRACE: Final = 60.0
 POLL: Final = 2.0
+SETTLE: Final = 2.0
+"""Seconds in which the watches that expire together list again before one look for all of them."""
 
 
 class DeadWatch(Exception):
@@ -40,26 +45,59 @@ class Resync:
         self._namespaces: Final = namespaces
         self._add: Final = add
         self._clock: Final = clock
+        self._relisted: Final = asyncio.Event()
         self.checked_at: float = clock()
+
+    def listed_again(self) -> None:
+        """Note that a watch has listed what is held already, and so may have missed a deletion."""
+        self._relisted.set()
 
     async def run(self, interval: float) -> None:
         """Check until cancelled; DeadWatch if a watch has died."""
+        due = self._clock() + interval
         while True:
-            await asyncio.sleep(interval)
-            await self.check()
+            try:
+                if await self._listed_again_before(due):
+                    await self._drop_soon()
+                else:
+                    due = self._clock() + interval
+                    await self.check()
+            except ClusterError as error:
+                LOGGER.warning("the list check did not finish: %s", error)
 
     async def check(self) -> None:
         """Drop what vanished, enqueue all models, and wait until the store has caught up."""
         for kind in self._kinds:
-            held = set(self._store.places(kind.name))
-            listed = await self._listed(kind)
-            for place in held - listed.keys():
-                for key in self._store.drop(place):
-                    self._add(key)
-            await self._caught_up(listed)
+            await self._caught_up(await self._drop_vanished(kind))
         for key in self._store.models():
             self._add(key)
         self.checked_at = self._clock()
+
+    async def _listed_again_before(self, due: float) -> bool:
+        try:
+            await asyncio.wait_for(self._relisted.wait(), max(due - self._clock(), 0))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _drop_soon(self) -> None:
+        """Drop what vanished; what fails is asked again, because nobody else will say so."""
+        await asyncio.sleep(SETTLE)
+        self._relisted.clear()
+        try:
+            for kind in self._kinds:
+                await self._drop_vanished(kind)
+        except ClusterError:
+            self._relisted.set()
+            raise
+
+    async def _drop_vanished(self, kind: Kind) -> dict[Place, int]:
+        held = set(self._store.places(kind.name))
+        listed = await self._listed(kind)
+        for place in held - listed.keys():
+            for key in self._store.drop(place):
+                self._add(key)
+        return listed
 
     async def _listed(self, kind: Kind) -> dict[Place, int]:
         found: dict[Place, int] = {}
