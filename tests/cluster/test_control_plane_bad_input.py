@@ -93,7 +93,7 @@ def test_every_spec_that_the_api_server_takes_gets_a_status_and_fails_no_pass(
         made = [name for name, spec in _named(specs, "m") if _taken(tenant, "filetype", name, spec)]
         taken.extend(made)
         try:
-            wait_until(lambda: all(_told(tenant, name) for name in made), f"{made} are told", 20)
+            wait_until(lambda: all(_told(tenant, name) for name in made), f"{made} are told")
         finally:
             for name in made:
                 tenant.api.delete("EncryptedModel", name, tenant.namespace)
@@ -119,7 +119,7 @@ def test_every_provider_that_the_api_server_takes_leaves_its_models_with_a_statu
             assert _taken(tenant, "filetype", f"of-{name}", {"keyProviderRef": {"name": name}})
         told.extend(made)
         try:
-            wait_until(lambda: all(_told(tenant, f"of-{name}") for name in made), "all told", 20)
+            wait_until(lambda: all(_told(tenant, f"of-{name}") for name in made), "all told")
         finally:
             for name in made:
                 tenant.api.delete("EncryptedModel", f"of-{name}", tenant.namespace)

@@ -141,7 +141,7 @@ def test_a_watch_that_fell_silent_ends_the_process_and_the_next_one_catches_up(
         tenant.serving()
         proxy.muted = True
         tenant.patch({"replicas": 2})
-        assert operator.process.wait(timeout=120) == 1
+        assert operator.process.wait(timeout=240) == 1
     finally:
         if operator.alive:
             operator.kill()
@@ -170,7 +170,7 @@ def test_an_edited_provider_rolls_its_models_in_waves_and_stops_at_a_failure(
             # the first may have failed before the second has begun
             assert 1 <= len(rolled(tenant)) <= 2
             assert all(tenant.says(name, "Available")[0] == "True" for name in names)
-        wait_until(lambda: len(rolled(tenant)) == len(names), "all have rolled", 60)
+        wait_until(lambda: len(rolled(tenant)) == len(names), "all have rolled", 180)
         for name in names:
             tenant.serving(name)
 

@@ -65,7 +65,7 @@ def test_a_new_version_replaces_the_old_one_without_a_lost_request(
     with asking(served, images.runtime) as load:
         served.apply("filetype/2", serving=ROOM)
         served.kube.until("version 2 serves", lambda: serves(served, "2"), seconds=150)
-        served.kube.run("wait", f"pod/{old}", "--for=delete", "--timeout=60s")
+        served.kube.run("wait", f"pod/{old}", "--for=delete", "--timeout=110s")
     assert load.failures == []
     for client in load.clients:
         assert client.answered > 10

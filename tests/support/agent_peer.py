@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 from modelseal import handover
 from modelseal.memory import map_delivered
 
-BOUND: Final = 20.0
+BOUND: Final = 60.0
 M = TypeVar("M", bound=handover.Message)
 
 

@@ -102,7 +102,7 @@ def watch(numbers: Sequence[int]) -> list[int]:
     return [os.pidfd_open(number) for number in numbers]
 
 
-def all_ended(watched: Sequence[int], seconds: float = 30) -> bool:
+def all_ended(watched: Sequence[int], seconds: float = 60) -> bool:
     """Wait until all watched processes have ended, and close the descriptors."""
     left, until = list(watched), time.monotonic() + seconds
     while left and time.monotonic() < until:
@@ -113,7 +113,7 @@ def all_ended(watched: Sequence[int], seconds: float = 30) -> bool:
     return not left
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait until a condition holds."""
     until = time.monotonic() + seconds
     while not condition():

@@ -24,12 +24,12 @@ from support.kube_api import KubeApi
 
 Json = dict[str, Any]
 HOST: Final = "127.0.0.1"
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 180.0
 ROLES: Final = ("admin", "controllers", "scheduler", "kwok")
 HOLD: Final = "test-hold"
 
 
-def wait_until(check: Callable[[], object], what: str, seconds: float = 30.0) -> Any:
+def wait_until(check: Callable[[], object], what: str, seconds: float = 90.0) -> Any:
     """Wait until a check returns something true, and return that."""
     end = time.monotonic() + seconds
     while True:
@@ -124,7 +124,8 @@ class ControlPlane:
         self._run("kube-apiserver", _api_server(self))
         api = self.api()
         try:
-            wait_until(lambda: self._alive() and api.healthy(), "the API server is ready", 60)
+            up = "the API server is ready"
+            wait_until(lambda: self._alive() and api.healthy(), up, START_SECONDS)
         finally:
             api.close()
 

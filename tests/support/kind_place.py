@@ -216,7 +216,7 @@ class Place:
         """Return the EncryptedModel as it is."""
         return self.kube.get(f"encryptedmodels.{GROUP}", name)
 
-    def until_ready(self, name: str = "filetype", seconds: float = 150) -> Json:
+    def until_ready(self, name: str = "filetype", seconds: float = 300) -> Json:
         """Wait until the resource is Ready for what it says now; returns it."""
 
         def ready() -> Json | None:
@@ -229,7 +229,7 @@ class Place:
         return self.kube.until(f"{name} is Ready", ready, seconds)
 
     def until_reason(
-        self, reason: Reason, name: str = "filetype", kind: str = "Ready", seconds: float = 90
+        self, reason: Reason, name: str = "filetype", kind: str = "Ready", seconds: float = 240
     ) -> Json:
         """Wait until a condition is not True for this reason; returns the condition."""
 

@@ -42,7 +42,7 @@ def run_script(
     """Run one of our scripts in a pod of its own until it is ready, or only put it there."""
     pod = scripted(name, image, script, *words, wait=wait)
     place.kube.apply(script_of(name, script), pod)
-    place.kube.run("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+    place.kube.run("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=110s")
 
 
 def scripted(name: str, image: str, script: Path, *words: str, wait: bool = False) -> Json:
@@ -83,7 +83,7 @@ def _behind_tls(place: Place, name: str, script: Path, *words: str, **volumes: J
         _object("Service", name, spec=spec),
         pod,
     )
-    place.kube.run("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=60s")
+    place.kube.run("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=110s")
     return authority.bundle
 
 

@@ -71,7 +71,7 @@ class OperatorProcess:
         assert self.alive, f"the operator ended: {self.text[-3000:]}"
         return bool(re.search(r"\bleading\b", self.text))
 
-    def wait_for_lead(self, seconds: float = 30.0) -> None:
+    def wait_for_lead(self, seconds: float = 90.0) -> None:
         """Wait until it leads."""
         wait_until(lambda: self.leads, f"{self.identity} leads", seconds)
 
@@ -80,7 +80,7 @@ class OperatorProcess:
         return self._sum(rf"{name}(?:{{[^}}]*}})?")
 
     def _sum(self, pattern: str) -> float:
-        answer = urllib3.request("GET", f"http://127.0.0.1:{self.port}/metrics", timeout=5)
+        answer = urllib3.request("GET", f"http://127.0.0.1:{self.port}/metrics", timeout=30)
         found = re.findall(rf"^{pattern} (\S+)$", answer.data.decode(), re.MULTILINE)
         return sum(float(each) for each in found)
 
@@ -104,7 +104,7 @@ class OperatorProcess:
 
     def settle(self) -> None:
         """Wait until nothing has been due for half a second."""
-        end, last = time.monotonic() + 30, (time.monotonic(), -1.0)
+        end, last = time.monotonic() + 120, (time.monotonic(), -1.0)
         while time.monotonic() - last[0] < 0.5:
             assert time.monotonic() < end, "the operator never came to rest"
             passes = self.metric("modelseal_operator_reconciles_total")
@@ -115,7 +115,7 @@ class OperatorProcess:
     def stop(self) -> int:
         """End it as the kubelet would, and return its exit code."""
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """End it without a word."""

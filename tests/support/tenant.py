@@ -103,7 +103,7 @@ class Tenant:
     def wait(self, reason: str, name: str = "filetype", kind: str = "Ready") -> Json:
         """Wait until a condition has a reason, and return the condition."""
         try:
-            wait_until(lambda: self.says(name, kind)[1] == reason, "", 15)
+            wait_until(lambda: self.says(name, kind)[1] == reason, "")
         except AssertionError:
             found = (self.find("EncryptedModel", name) or {}).get("status")
             raise AssertionError(f"{kind} never became {reason}: {found}") from None
