@@ -59,8 +59,10 @@ def test_what_the_tests_made_is_removed_and_nothing_else(lent: Kube) -> None:
 
 
 def test_a_cluster_that_has_modelseal_is_refused_and_keeps_its_models(lent: Kube) -> None:
-    lent.run("apply", "-f", str(CHART / "files" / "crds"))
-    try:
+    crds = ("-f", str(CHART / "files" / "crds"))
+    lent.run("apply", *crds)
+    try:  # what is deleted before it was established can keep its finalizer for minutes
+        lent.run("wait", *crds, "--for=condition=Established", "--timeout=110s")
         assert "would delete its models" in str(kind_given.occupied(lent))
     finally:
         kind_given.clear(lent)

@@ -121,15 +121,21 @@ def place(new_place: Callable[[], Place]) -> Place:
 
 
 @pytest.fixture(scope="module")
-def module_place(
+def module_places(
     request: pytest.FixtureRequest,
     make_places: Callable[[Path], Places],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Place]:
-    """Open a place that the tests of a module share."""
-    places = make_places(tmp_path_factory.mktemp("place"))
-    yield places.open()
+) -> Iterator[Callable[..., Place]]:
+    """Open as many places as a module wants, and close them after it."""
+    places = make_places(tmp_path_factory.mktemp("places"))
+    yield places.open
     places.close(request)
+
+
+@pytest.fixture(scope="module")
+def module_place(module_places: Callable[..., Place]) -> Place:
+    """Open a place that the tests of a module share."""
+    return module_places()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,12 +5,10 @@ the status, so that nobody waits for one after the other.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,7 +30,7 @@ SEEN = 25
 """What the watcher of this test may add: probes, the operator's round, a slow machine."""
 
 
-ENDS_AFTER = 60
+ENDS_AFTER = 90
 """Seconds that a seal still lasts when it is made: opening it and serving it fit in."""
 ENDING = "notAfter passed"
 WAYS = sorted(WITHDRAWALS, key=lambda way: way.bound)
@@ -51,7 +49,7 @@ class Withdrawn:
     def seconds(self) -> float:
         """Wait for its reason; returns after how long the status took it in, in whole seconds."""
         left = (self.begun - datetime.now(UTC)).total_seconds() + self.way.bound + SEEN
-        said = self.place.until_reason(self.way.reason, seconds=max(left, 1))
+        said = self.place.until_reason(self.way.reason, seconds=max(left, SEEN))
         assert said["message"]
         assert self.place.never_served()
         then = datetime.fromisoformat(said["lastTransitionTime"])
@@ -67,32 +65,40 @@ def begin(place: Place, path: str = "filetype/1") -> None:
     place.apply(path)
 
 
-def served(place: Place, way: Withdrawal | None) -> tuple[Place, Withdrawal]:
-    """Serve a model in a place; without a way to withdraw it, one whose seal is about to end."""
-    path = "filetype/1"
-    if way is None:
-        path, way = expiring(place, ENDS_AFTER)
+def served(place: Place) -> Place:
+    """Serve a model in a place."""
+    begin(place)
+    place.until_ready()
+    return place
+
+
+def serve_until_its_end(place: Place) -> Withdrawal:
+    """Serve a model whose seal is about to end; returns its end as a withdrawal."""
+    path, ending = expiring(place, ENDS_AFTER)
     begin(place, path)
-    place.until_ready(seconds=ENDS_AFTER if path != "filetype/1" else 150)
-    return place, way
+    place.until_ready(seconds=ENDS_AFTER)
+    return ending
 
 
 @pytest.fixture(scope="module")
 def withdrawn(
-    request: pytest.FixtureRequest,
-    make_places: Callable[[Path], Any],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[dict[str, Withdrawn]]:
+    request: pytest.FixtureRequest, module_places: Callable[..., Place]
+) -> dict[str, Withdrawn]:
     """Serve a model in a place for each way that is tested, and withdraw them all at once."""
-    places = make_places(tmp_path_factory.mktemp("withdrawals"))
     chosen = {item.name.partition("[")[2].rstrip("]") for item in request.session.items}
-    ways: list[Withdrawal | None] = [each for each in WITHDRAWALS if each.name in chosen]
-    ways += [None] if ENDING in chosen else []
+    ways = [each for each in WITHDRAWALS if each.name in chosen]
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(lambda way: places.open(kv=bool(way and way.kv)), ways))
-        found = list(pool.map(served, opened, ways))
-    yield {way.name: Withdrawn(place=place, way=way, begun=way.take(place)) for place, way in found}
-    places.close(request)
+        opened = list(pool.map(lambda way: module_places(kv=way.kv), ways))
+        found = list(pool.map(served, opened))
+    taken = [
+        Withdrawn(place=place, way=way, begun=way.take(place))
+        for place, way in zip(found, ways, strict=True)
+    ]
+    if ENDING in chosen:  # after the others, beside whose start its seal might end too soon
+        place = module_places()
+        ending = serve_until_its_end(place)
+        taken.append(Withdrawn(place=place, way=ending, begun=ending.take(place)))
+    return {each.way.name: each for each in taken}
 
 
 @pytest.mark.parametrize("way", QUICK, ids=lambda way: way.name)

@@ -73,9 +73,9 @@ def clear(kube: Kube) -> None:
         where = (f"--kubeconfig={kube.kubeconfig}", f"--namespace={system.namespace}")
         words = ("uninstall", "modelseal", "--ignore-not-found", "--wait", "--timeout=120s")
         _run(str(binary("helm")), *words, *where)
-    kube.run("delete", "crd", "--ignore-not-found", *_CRDS)
+    _delete(kube, "crds", "--ignore-not-found", *_CRDS)
     for kind in ("namespaces", "clusterrolebindings"):
-        kube.run("delete", kind, f"--selector={_MARKED}", "--timeout=300s", seconds=310)
+        _delete(kube, kind, f"--selector={_MARKED}")
 
 
 def push(name: str) -> str:
@@ -92,6 +92,10 @@ def by_digest(name: str) -> str:
     repository = f"{os.environ[REGISTRY]}/{name.rpartition(':')[0]}"
     known = json.loads(_run("docker", "inspect", "--format={{json .RepoDigests}}", name))
     return str(next(each for each in known if each.partition("@")[0] == repository))
+
+
+def _delete(kube: Kube, *words: str) -> None:
+    kube.run("delete", *words, "--timeout=300s", seconds=310)
 
 
 def _ours(found: Json) -> bool:

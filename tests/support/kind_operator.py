@@ -42,7 +42,7 @@ def install(
         **_DEFAULTS,
         **(values or {}),
     }
-    words = ["upgrade", "--install", RELEASE, str(chart), "--wait", "--timeout=180s"]
+    words = ["upgrade", "--install", RELEASE, str(chart), "--wait", "--timeout=280s"]
     words += [f"--set={name}={value}" for name, value in chosen.items()]
     helm(kube, *words, program=program)
 
@@ -60,7 +60,7 @@ def helm(kube: Kube, *words: str, program: str = HELM) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=310,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
