@@ -61,7 +61,7 @@ def server_container(context: Context) -> Json:
         "name": RUNTIME_CONTAINER,
         "ports": [_port("rest", REST_PORT), _port("grpc", GRPC_PORT), *_health_port(server)],
         # the kubelet ends a server that does not let go of a model whose lease has ended
-        "livenessProbe": _probe(LEASE_PATH, REPORT_PORT, period=5, threshold=1),
+        "livenessProbe": _lease_probe(),
         "lifecycle": {"preStop": {"sleep": {"seconds": model.rollout.drain}}},
         "resources": resources,
         "securityContext": _security(server.uid if server else RUNTIME_UID),
@@ -111,11 +111,16 @@ def _port(name: str, number: int) -> Json:
     return {"name": name, "containerPort": number, "protocol": "TCP"}
 
 
-def _probe(path: str, port: int, *, period: int, threshold: int) -> Json:
+def _lease_probe() -> Json:
+    # an agent says no at once: more time for it only spares servers on a node that is overloaded
+    return _probe(LEASE_PATH, REPORT_PORT, period=5, threshold=1, timeout=5)
+
+
+def _probe(path: str, port: int, *, period: int, threshold: int, timeout: int = 2) -> Json:
     return {
         "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
         "periodSeconds": period,
-        "timeoutSeconds": 2,
+        "timeoutSeconds": timeout,
         "failureThreshold": threshold,
     }
 
