@@ -61,7 +61,7 @@ def test_what_the_tests_made_is_removed_and_nothing_else(lent: Kube) -> None:
 def test_a_cluster_that_has_modelseal_is_refused_and_keeps_its_models(lent: Kube) -> None:
     crds = ("-f", str(CHART / "files" / "crds"))
     lent.run("apply", *crds)
-    try:  # what is deleted before it was established can keep its finalizer for minutes
+    try:  # CRDs that had only just been made once took two minutes to be deleted
         lent.run("wait", *crds, "--for=condition=Established", "--timeout=110s")
         assert "would delete its models" in str(kind_given.occupied(lent))
     finally:

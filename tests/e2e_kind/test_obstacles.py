@@ -182,9 +182,14 @@ def stands_in_the_way(place: Place, name: str, reason: Reason, word: str) -> Non
     assert len(said["message"]) > 30
     assert condition(place.resource(name), "Available")["status"] != "True"
     assert place.never_served(name)
-    warned = place.kube.all("events")
-    about = [each for each in warned if each["involvedObject"]["name"] == name]
-    assert reason in {each["reason"] for each in about if each["type"] == "Warning"}
+    # the operator writes the status first
+    place.kube.until(f"a warning says {reason}", lambda: reason in warnings_of(place, name))
+
+
+def warnings_of(place: Place, name: str) -> set[str]:
+    """Return the reasons of the warnings about a model."""
+    about = (each for each in place.kube.all("events") if each["involvedObject"]["name"] == name)
+    return {each["reason"] for each in about if each["type"] == "Warning"}
 
 
 def test_an_obstacle_that_is_taken_away_is_forgotten(obstructed: Place) -> None:
