@@ -105,13 +105,19 @@ def make_places(
 
 
 @pytest.fixture
-def new_place(
+def places(
     request: pytest.FixtureRequest, make_places: Callable[[Path], Places], tmp_path: Path
-) -> Iterator[Callable[[], Place]]:
-    """Open as many places as a test wants, and close them after it."""
+) -> Iterator[Places]:
+    """Make the places of a test, and close them after it, even if a later fixture fails."""
     places = make_places(tmp_path)
-    yield places.open
+    yield places
     places.close(request)
+
+
+@pytest.fixture
+def new_place(places: Places) -> Callable[[], Place]:
+    """Open as many places as a test wants."""
+    return places.open
 
 
 @pytest.fixture
@@ -126,7 +132,7 @@ def module_places(
     make_places: Callable[[Path], Places],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., Place]]:
-    """Open as many places as a module wants, and close them after it."""
+    """Open as many places as a module wants, and close them even if its own fixtures fail."""
     places = make_places(tmp_path_factory.mktemp("places"))
     yield places.open
     places.close(request)

@@ -1,9 +1,8 @@
 """What stands in the way without anybody's ill will: each is one Reason, on a real kubelet."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -141,19 +140,13 @@ NARROW: dict[str, tuple[Callable[[Place], None], Reason, str]] = {
 
 
 @pytest.fixture(scope="module")
-def narrow(
-    request: pytest.FixtureRequest,
-    make_places: Callable[[Path], Any],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Place]:
+def narrow(module_places: Callable[..., Place]) -> Place:
     """Put the obstacles that concern a whole namespace into another one."""
-    places = make_places(tmp_path_factory.mktemp("narrow"))
-    place: Place = places.open()
+    place = module_places()
     place.provide()
     for put, _, _ in NARROW.values():
         put(place)
-    yield place
-    places.close(request)
+    return place
 
 
 @pytest.fixture(scope="module")

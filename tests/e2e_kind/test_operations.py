@@ -3,7 +3,6 @@
 Only what is a site's own is another's here: the key service's address, its CA, and the signer.
 """
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,16 +29,12 @@ KINDS: Final = (
 
 
 @pytest.fixture
-def vision(
-    request: pytest.FixtureRequest, make_places: Callable[[Path], Any], tmp_path: Path
-) -> Iterator[Place]:
+def vision(places: Any) -> Place:
     """Return a team's namespace with an account and a volume; the session's release is gone."""
-    places = make_places(tmp_path)
     place: Place = places.make("vision", mount="transit")
     place.prepare()
     uninstall(place.kube)
-    yield place
-    places.close(request)
+    return place
 
 
 @pytest.fixture

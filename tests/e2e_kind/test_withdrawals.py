@@ -56,18 +56,17 @@ class Withdrawn:
         return (then - self.begun).total_seconds()
 
 
-def begin(place: Place, path: str = "filetype/1") -> None:
-    """Prepare a place and apply its model; nobody waits for it."""
+def begin(place: Place, path: str) -> None:
+    """Prepare a place and apply the model that lies at a path; nobody waits for it."""
     provide(place)
     shorten_tokens(place)
-    if path == "filetype/1":
-        place.put(place.seal(), path)
     place.apply(path)
 
 
 def served(place: Place) -> Place:
     """Serve a model in a place."""
-    begin(place)
+    place.put(place.seal(), "filetype/1")
+    begin(place, "filetype/1")
     place.until_ready()
     return place
 
@@ -111,8 +110,7 @@ def test_a_withdrawn_model_is_unloaded_within_its_bound_and_says_why(
 def test_a_revoked_token_alone_costs_nothing_and_with_its_role_everything_at_once(
     place: Place,
 ) -> None:
-    begin(place)
-    place.until_ready()
+    served(place)
     pod, before = place.pod(), logins(place)
     revoke_tokens(place)
     place.kube.until("the agent logged in afresh", lambda: logins(place) > before + 1, SEEN * 2)
