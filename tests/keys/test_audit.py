@@ -269,13 +269,14 @@ def test_a_log_can_be_narrowed_to_a_model_and_a_time(scene: Scene) -> None:
     assert scene.audit("--since", "2020-01-01", "--model", MODEL).json["openings"] != []
 
 
-def test_damaged_lines_are_counted_and_stop_nothing(scene: Scene) -> None:
+def test_damaged_lines_stop_nothing_and_leave_the_report_with_findings(scene: Scene) -> None:
     log = scene.copy()
     damaged = ["{", "[]", "{}", '{"time":"x"}', '{"time":"2026-01-01T00:00:00Z","type":"response"}']
     log.write_text("\n".join(damaged) + "\n" + log.read_text())
     result = scene.audit(log=log)
     assert result.json["covered"]["malformed"] == len(damaged)
     assert scene.only(result)["verdict"] == "matched"
+    assert (result.json["findings"], result.code) == (len(damaged), EXIT_FINDINGS)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"items":7}', '{"kind":"Pod"}'])

@@ -73,8 +73,7 @@ def missing() -> str | None:
 @functools.cache
 def bases() -> Bases:
     """Return the public bases where they can be pulled, and else the locally built ones."""
-    public = re.findall(r"^ARG BASE=(\S+)$", _containerfile("sidecar").read_text(), re.MULTILINE)
-    if not _docker("pull", "-q", public[0], check=False).returncode:
+    if not _docker("pull", "-q", _public_base(), check=False).returncode:
         return Bases()
     tag = run_script("base.sh")
     return Bases(builder=f"modelseal-local/builder:{tag}", base=f"modelseal-local/base:{tag}")
@@ -170,12 +169,18 @@ def _wheels(part: str, builder: str) -> Path:
 
 
 def _openbao() -> str:
+    # the parts' own base, whose Python reads the audit log for the tests
     text = (
-        "ARG BASE=gcr.io/distroless/static-debian13:nonroot\nFROM ${BASE}\n"
+        f"ARG BASE={_public_base()}\nFROM ${{BASE}}\n"
         'COPY bao /usr/bin/bao\nUSER 10100:10100\nENTRYPOINT ["/usr/bin/bao"]\n'
     )
     base = [each for each in bases().arguments() if "=BASE=" in each]
     return build("modelseal-test-openbao", text, [(Path(openbao()), "bao")], *base)
+
+
+def _public_base() -> str:
+    (found,) = re.findall(r"^ARG BASE=(\S+)$", _containerfile("sidecar").read_text(), re.MULTILINE)
+    return str(found)
 
 
 def _containerfile(part: str) -> Path:

@@ -23,11 +23,15 @@ listener "tcp" {
   tls_key_file  = "/etc/openbao/tls/tls.key"
 }
 api_addr = "https://openbao.openbao.svc:8200"
-audit "file" "to-stdout" {
+audit "file" "to-file" {
   options {
-    file_path = "stdout"
+    file_path = "/audit/audit.log"
   }
 }
+"""
+_READ_AUDIT: Final = """
+import pathlib, sys
+sys.stdout.write(pathlib.Path("/audit/audit.log").read_text())
 """
 
 
@@ -66,9 +70,12 @@ class ClusterKeyService:
         self.keys.call("PUT", "sys/unseal", {"key": self.unseal_key})
 
     def audit_log(self) -> str:
-        """Return what the server's audit device wrote, from among its other words."""
-        said = self.kube.run("logs", "deployment/openbao")
-        return "".join(line for line in said.splitlines(keepends=True) if line.startswith("{"))
+        """Return the whole lines that the server's audit device wrote.
+
+        Not through the container's log: that cuts lines of 16 KiB, with the server's words between.
+        """
+        said = self.kube.python("deployment/openbao", _READ_AUDIT)
+        return said[: said.rfind("\n") + 1]
 
     def remove_alias(self, alias: str) -> None:
         """Forget a name."""
@@ -179,6 +186,7 @@ def _deployment(image: str) -> dict[str, Any]:
             {"name": "config", "mountPath": "/etc/openbao/config"},
             {"name": "tls", "mountPath": "/etc/openbao/tls"},
             {"name": "home", "mountPath": "/home"},
+            {"name": "audit", "mountPath": "/audit"},
         ],
     }
     pod = {
@@ -193,6 +201,7 @@ def _deployment(image: str) -> dict[str, Any]:
             {"name": "config", "configMap": {"name": "openbao"}},
             {"name": "tls", "secret": {"secretName": "openbao-tls"}},
             {"name": "home", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+            {"name": "audit", "emptyDir": {}},
         ],
     }
     labels = {"app": "openbao"}

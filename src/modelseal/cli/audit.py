@@ -67,8 +67,8 @@ def command(
 
     Joins the key service's audit log with the agents' logs, by the id of the request, and with the
     cluster's pods. Nothing is asked of a network. Ends with exit code 4 where a use of a key has no
-    agent or pod, where records contradict each other, or where key material came out in another
-    way. The report says what it cannot prove.
+    agent or pod, where records contradict each other, where key material came out in another way,
+    or where lines of the audit log cannot be read. The report says what it cannot prove.
     """
     log = AuditLog()
     with contextlib.ExitStack() as stack:
@@ -81,11 +81,12 @@ def command(
         [each for each in claims if model in (None, each.model)],
         _objects(objects) if objects else None,
     )
+    findings = report.findings + log.covered.malformed
     if json:
-        console.show_json(_fields(report, log.covered))
+        console.show_json(_fields(report, log.covered, findings))
     else:
-        _show(report, log.covered)
-    return EXIT_FINDINGS if report.findings else 0
+        _show(report, log.covered, findings)
+    return EXIT_FINDINGS if findings else 0
 
 
 def _wanted(
@@ -127,7 +128,7 @@ def _objects(paths: Iterable[Path]) -> Objects:
         ) from None
 
 
-def _fields(report: Report, covered: Covered) -> dict[str, Any]:
+def _fields(report: Report, covered: Covered, findings: int) -> dict[str, Any]:
     return {
         "covered": {
             "from": _time(covered.first),
@@ -141,7 +142,7 @@ def _fields(report: Report, covered: Covered) -> dict[str, Any]:
             {"time": _time(each.time), "model": each.model, "host": each.host, "key": each.key}
             for each in report.unrecorded
         ],
-        "findings": report.findings,
+        "findings": findings,
         "notProved": list(UNPROVED),
     }
 
@@ -175,7 +176,7 @@ def _opening_fields(opening: Opening) -> dict[str, Any]:
     }
 
 
-def _show(report: Report, covered: Covered) -> None:
+def _show(report: Report, covered: Covered, findings: int) -> None:
     console.show_table(_HEAD, map(_row, report.openings))
     for access in report.refused:
         what = f"{_time(access.time)} {access.model or access.key} by {_who(access)}"
@@ -185,7 +186,7 @@ def _show(report: Report, covered: Covered) -> None:
     if covered.malformed:
         console.warn(f"{covered.malformed} of {covered.lines} lines of the audit log are malformed")
     span = f"{_time(covered.first)} to {_time(covered.last)}" if covered.first else "nothing"
-    console.note(f"covered: {span}; {report.findings} findings")
+    console.note(f"covered: {span}; {findings} findings")
     for each in UNPROVED:
         console.note(f"not proved: {each}")
 
