@@ -1,10 +1,6 @@
 """The operator's loop, watches and all, against an API server in memory that has faults."""
 
-import asyncio
-import contextlib
 import copy
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,76 +8,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from modelseal.contract import ANNOTATION_WAVE, LABEL_TEMPLATE, Reason, Stage
-from modelseal_operator.cluster import Cluster, Election, connect
-from modelseal_operator.cluster.client import Bucket
+from modelseal.contract import ANNOTATION_WAVE
 from modelseal_operator.plan import make_plan
 from support.fake_api import FakeApi, status
-from support.operator_run import (
-    Replica,
-    fresh_model,
-    fresh_provider,
-    kubeconfig,
-    reason,
-    running,
-    until,
-)
+from support.operator_play import deliver, play, quiet, settled
+from support.operator_run import fresh_model, fresh_provider, reason, running, until
 
 CHILDREN = ("ConfigMap", "NetworkPolicy", "Service", "Deployment")
-
-
-def play(folder: Path, scenario: Callable[[FakeApi, Path], Awaitable[None]]) -> None:
-    async def main() -> None:
-        api = FakeApi()
-        await api.start()
-        try:
-            await asyncio.wait_for(scenario(api, folder), 60)
-        finally:
-            await api.stop()
-
-    asyncio.run(main())
-
-
-async def settled(api: FakeApi, replica: Replica) -> None:
-    """Wait until the operator has written a status and wants nothing more."""
-    await until(lambda: reason(api)[0], "the model has a status")
-    await quiet(api, replica)
-
-
-async def quiet(api: FakeApi, replica: Replica, rounds: int = 15) -> None:
-    """Wait until nothing was due and nothing was written for a while."""
-    calm, before = 0, len(api.writes)
-    while calm < rounds:
-        await asyncio.sleep(0.03)
-        same = replica.operator.idle and len(api.writes) == before
-        calm, before = (calm + 1 if same else 0), len(api.writes)
-
-
-async def deliver(
-    api: FakeApi, name: str = "filetype", *, ready: bool = True, ip: str = ""
-) -> None:
-    """Do what the controllers would do for a Deployment: a ReplicaSet, a pod, a status."""
-    live = api.get("Deployment", name)
-    assert live is not None
-    labels = live["spec"]["template"]["metadata"]["labels"]
-    template = labels[LABEL_TEMPLATE]
-    replica_set = await api.put("ReplicaSet", owned(f"{name}-{template[:5]}", labels, live))
-    pod = owned(f"{name}-{template[:5]}-x", labels, replica_set)
-    state = {"type": "Ready", "status": str(ready)}
-    pod["status"] = {"phase": "Running", "conditions": [state], "podIP": "10.0.0.1"}
-    await api.put("Pod", pod)
-    live["status"] = {
-        "observedGeneration": live["metadata"]["generation"],
-        "updatedReplicas": 1,
-        "availableReplicas": int(ready),
-    }
-    await api.put("Deployment", live)
-
-
-def owned(name: str, labels: dict[str, str], owner: dict[str, Any]) -> dict[str, Any]:
-    reference = {"uid": owner["metadata"]["uid"], "controller": True, "name": "x", "kind": "y"}
-    metadata = {"name": name, "namespace": "vision", "labels": labels}
-    return {"metadata": {**metadata, "ownerReferences": [reference]}}
 
 
 def test_from_a_resource_to_ready_and_then_not_one_write(tmp_path: Path) -> None:
@@ -278,91 +211,6 @@ def test_a_delete_that_no_watch_announced_is_found_by_the_list_check(tmp_path: P
     play(tmp_path, scenario)
 
 
-@contextlib.asynccontextmanager
-async def agents(
-    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
-) -> AsyncIterator[int]:
-    """Serve reports as agents do; the port is given."""
-    app = web.Application()
-    app.router.add_get("/report", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
-
-
-def test_an_agents_report_becomes_the_status_within_seconds(tmp_path: Path) -> None:
-    told = {"stage": Stage.UNWRAP.title, "reason": Reason.KEY_ACCESS_DENIED.value}
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(body=json.dumps(told).encode())
-
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with (
-            agents(answer) as port,
-            running(api, folder, port, report_interval=0.2) as replica,
-        ):
-            await settled(api, replica)
-            await deliver(api, ready=False)
-            await until(lambda: reason(api)[1] == "KeyAccessDenied", "the denial is shown")
-            assert reason(api, "KeyAvailable") == ("False", "KeyAccessDenied")
-            told["reason"] = Reason.STARTING.value
-            await until(lambda: reason(api)[1] == "Progressing", "the denial is over")
-
-    play(tmp_path, scenario)
-
-
-def test_a_model_that_stops_being_ready_says_why_in_its_first_status(tmp_path: Path) -> None:
-    told = {"stage": Stage.LEASE.title, "reason": Reason.SERVING.value}
-
-    async def answer(_: web.Request) -> web.Response:
-        await asyncio.sleep(0.3)  # an agent is not asked and has answered in the same moment
-        return web.Response(body=json.dumps(told).encode())
-
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with agents(answer) as port, running(api, folder, port) as replica:
-            await settled(api, replica)
-            await deliver(api)
-            await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
-            await until(lambda: reason(api, "KeyAvailable")[0] == "True", "the agent was heard")
-            told.update(stage=Stage.UNWRAP.title, reason=Reason.KEY_ACCESS_DENIED.value)
-            await deliver(api, ready=False)
-            await until(lambda: reason(api)[0] == "False", "the model is not ready")
-            assert reason(api)[1] == "KeyAccessDenied"
-
-    play(tmp_path, scenario)
-
-
-def test_a_model_whose_agent_is_gone_is_not_called_ready_for_long(tmp_path: Path) -> None:
-    asked = asyncio.Event()
-
-    async def answer(_: web.Request) -> web.Response:
-        asked.set()
-        await asyncio.sleep(30)
-        return web.Response()
-
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with agents(answer) as port, running(api, folder, port) as replica:
-            await settled(api, replica)
-            await deliver(api)
-            await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
-            asked.clear()
-            await deliver(api, ready=False)
-            await until(asked.is_set, "the agent is asked")
-            await until(lambda: reason(api)[0] == "False", "the model is not ready")
-
-    play(tmp_path, scenario)
-
-
 def test_a_providers_edit_rolls_in_waves_and_stops_at_a_failure(tmp_path: Path) -> None:
     names = [f"m{number}" for number in range(4)]
 
@@ -407,30 +255,6 @@ def rolled(api: FakeApi) -> list[str]:
     ]
 
 
-def test_only_one_of_two_replicas_writes_and_the_other_takes_over(tmp_path: Path) -> None:
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with running(api, folder, identity="b") as standby:
-            await settled(api, standby)
-            async with running(api, folder, identity="a") as second:
-                await until(
-                    lambda: second.operator.health.port and not second.operator.wrong(), "it lives"
-                )
-                writes = len(api.writes)
-                await api.put("EncryptedModel", fresh_model("more"))
-                await until(lambda: reason(api, name="more")[0], "the leader acts")
-                assert not second.operator.leads
-                assert len(api.writes) > writes
-        async with running(api, folder, identity="a") as successor:
-            await until(lambda: successor.operator.leads, "the lease was given back")
-            await quiet(api, successor)
-            await api.put("EncryptedModel", fresh_model("last"))
-            await until(lambda: reason(api, name="last")[0], "the successor acts")
-
-    play(tmp_path, scenario)
-
-
 def test_without_crds_it_waits_and_says_so(tmp_path: Path) -> None:
     async def scenario(api: FakeApi, folder: Path) -> None:
         absent = {"now": True}
@@ -470,119 +294,5 @@ def test_a_resource_that_breaks_the_code_stops_no_other(
             await api.put("EncryptedModel", fresh_model())
             await until(lambda: reason(api)[0], "the other model has its status")
             assert replica.operator.wrong() is None
-
-    play(tmp_path, scenario)
-
-
-def test_a_pod_that_only_wears_the_labels_is_neither_counted_nor_asked(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        asked.append(request.path)
-        return web.Response(body=b"{}")
-
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        app = web.Application()
-        app.router.add_get("/report", answer)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            await api.put("KeyProvider", fresh_provider())
-            await api.put("EncryptedModel", fresh_model())
-            agents = int(runner.addresses[0][1])
-            async with running(api, folder, agents, report_interval=0.1) as replica:
-                await settled(api, replica)
-                live = api.get("Deployment", "filetype")
-                assert live is not None
-                labels = live["spec"]["template"]["metadata"]["labels"]
-                stranger = {"metadata": {"uid": "uid-of-nobody"}}
-                for name, owner in (("forged-set", stranger), ("forged-pod", live)):
-                    kind = "ReplicaSet" if name == "forged-set" else "Pod"
-                    forged = owned(name, labels, owner)
-                    state = {"type": "Ready", "status": "True"}
-                    forged["status"] = {"phase": "Running", "conditions": [state]}
-                    forged["status"]["podIP"] = "10.0.0.9"
-                    await api.put(kind, forged)
-                await quiet(api, replica)
-                assert reason(api) == ("False", "Progressing")
-                assert asked == []
-                await deliver(api)
-                await until(lambda: reason(api)[0] == "True", "the real pod counts")
-                await until(lambda: asked, "the real pod is asked")
-        finally:
-            await runner.cleanup()
-
-    play(tmp_path, scenario)
-
-
-def test_a_lease_in_doubt_makes_models_wait_and_none_of_them_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    doubt, asked = True, 0
-    real = Election.leads
-
-    def leads(election: Election) -> bool:
-        nonlocal asked
-        asked += doubt
-        held: bool = real.__get__(election)
-        return held and not doubt
-
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        nonlocal doubt
-        doubt = False
-        async with running(api, folder) as replica:
-            await until(lambda: replica.operator.leads, "it leads")
-            doubt = True
-            await api.put("KeyProvider", fresh_provider())
-            await api.put("EncryptedModel", fresh_model())
-            await until(lambda: asked > 8, "the workers look at the lease")
-            assert api.writes == []
-            doubt = False
-            await settled(api, replica)
-            retries = replica.operator.metrics.reconciles.labels("retry")
-            assert retries._value.get() == 0
-
-    monkeypatch.setattr(Election, "leads", property(leads))
-    play(tmp_path, scenario)
-
-
-def test_a_leader_that_cannot_renew_stops_writing_before_its_lease_ends(tmp_path: Path) -> None:
-    async def scenario(api: FakeApi, folder: Path) -> None:
-        clock = {"now": 1000.0}
-        transport = await connect(kubeconfig(api, folder))
-        cluster = Cluster(
-            transport,
-            Bucket(100, lambda: clock["now"]),
-            may_write=lambda: True,
-            count=lambda _method, _status: None,
-        )
-        election = Election(
-            cluster, name="l", namespace="n", identity="a", seconds=15, clock=lambda: clock["now"]
-        )
-        leading = asyncio.Event()
-
-        async def work() -> None:
-            leading.set()
-            await asyncio.Event().wait()
-
-        task = asyncio.ensure_future(election.run(work))
-        await asyncio.wait_for(leading.wait(), 5)
-        assert election.leads
-        api.fault = lambda _method, _path: status(500, "no lease today")
-        clock["now"] += 9.4
-        assert election.leads
-        clock["now"] += 0.2
-        assert not election.leads, "a write that takes 5 s could end after the lease"
-        api.fault = lambda _method, _path: None
-        await until(lambda: election.leads, "it leads again once it has renewed")
-        await election.release()
-        assert not election.leads
-        lease = api.get("Lease", "l", "n")
-        assert lease is not None
-        assert lease["spec"]["holderIdentity"] == ""
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await cluster.close()
 
     play(tmp_path, scenario)
