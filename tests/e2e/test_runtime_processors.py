@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,13 @@ def serving(folder: Path, hint: str = "THROUGHPUT") -> Iterator[Runtime]:
 
 def workers(runtime: Runtime) -> int:
     """Return how many requests run at a time."""
-    return int(runtime.ask("/v2/models/model").json["parameters"]["workers"])
+    return int(parameters(runtime)["workers"])
+
+
+def parameters(runtime: Runtime) -> dict[str, Any]:
+    """Return what the runtime says of the model."""
+    found: dict[str, Any] = runtime.ask("/v2/models/model").json["parameters"]
+    return found
 
 
 def allowed(runtime: Runtime) -> set[str]:
@@ -68,6 +75,13 @@ def test_without_a_limit_every_processor_is_used(tmp_path: Path) -> None:
         assert workers(runtime) > 1
 
 
+def test_without_a_quota_openvino_decides_on_threads_because_it_knows_the_nodes(
+    tmp_path: Path,
+) -> None:
+    with serving(tmp_path) as runtime:
+        assert "INFERENCE_NUM_THREADS" not in parameters(runtime)["device_properties"]
+
+
 def test_an_affinity_mask_is_kept_by_every_thread(tmp_path: Path) -> None:
     last = max(os.sched_getaffinity(0))
     with pinned(last), serving(tmp_path) as runtime:
@@ -77,7 +91,7 @@ def test_an_affinity_mask_is_kept_by_every_thread(tmp_path: Path) -> None:
 
 def test_the_hint_on_one_processor_is_not_measured(tmp_path: Path) -> None:
     with pinned(max(os.sched_getaffinity(0))), serving(tmp_path, "AUTO") as runtime:
-        said = runtime.ask("/v2/models/model").json["parameters"]
+        said = parameters(runtime)
     assert said["performance_hint"] == "LATENCY"
     assert said["performance_hint_why"] == "there is one processor"
 
@@ -114,4 +128,5 @@ def test_a_quota_of_one_processor_makes_one_worker(tmp_path: Path) -> None:
     first = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "100000"}
     with inside("cpu", first, {"cpu.max": "100000 100000"}), serving(tmp_path) as runtime:
         assert len(allowed(runtime)) == 1, "all threads have the same processors"
+        assert "INFERENCE_NUM_THREADS=1" in parameters(runtime)["device_properties"]
         assert workers(runtime) == 1

@@ -173,7 +173,7 @@ def test_metadata_over_rest(magika: Runtime, path: str) -> None:
     hint = found["parameters"].pop("performance_hint")
     assert hint in ("LATENCY", "THROUGHPUT")
     assert found["parameters"].pop("performance_hint_why")
-    assert "INFERENCE_NUM_THREADS=" in found["parameters"].pop("device_properties")
+    assert "ENABLE_CPU_PINNING=False" in found["parameters"].pop("device_properties")
     assert found == {
         "name": "filetype",
         "versions": ["3"],

@@ -1,6 +1,7 @@
 """The agent's side of the socket: who is let in, what is handed over, and how it is taken back."""
 
 import os
+import select
 import socket
 import threading
 import time
@@ -318,6 +319,18 @@ def test_what_is_not_a_socket_is_not_removed(path: Path) -> None:
 def test_a_directory_that_cannot_be_listened_in_is_named(path: Path) -> None:
     with pytest.raises(SettingsError, match="failed to listen"):
         SocketAcceptor(path, 0).listen()
+
+
+def test_on_a_pair_the_runtime_may_take_long_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memfd, "HELLO_BOUND", 0.0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made = MemfdDelivery(PairAcceptor(ours.detach()), board(), Wake())
+    made.start()
+    made.deliver(parcel(), LEASE)
+    with Peer(theirs) as peer:
+        assert not select.select([theirs], [], [], 0.2)[0], "it was not left"
+        assert b"".join(peer.hello().model().content().values()) == CONTENT
+    made.close()
 
 
 def test_on_a_pair_the_runtimes_end_is_final_and_keeps_its_reason() -> None:

@@ -15,6 +15,8 @@ from modelseal_runtime.protocol.query import Identity, Interface
 from modelseal_runtime.serving import Served
 from modelseal_runtime.settings import AUTO
 
+_UNPINNED: Final = {"ENABLE_CPU_PINNING": False}
+"""Pinned threads of several processes, which know nothing of each other, end up on one core."""
 _ENVELOPE_BYTES: Final = 512
 """What a small request has around its tensors."""
 
@@ -63,7 +65,7 @@ def inline_bytes(loaded: LoadedModel, seconds: float) -> int:
 
 
 def _load(memory: Mapped, devices: Sequence[str], hint: str, by_device: ByDevice) -> Calibrated:
-    threads = cpu_threads()
+    limit = thread_limit()
 
     def load_with(hint: str) -> LoadedModel:
         return LoadedModel.load(
@@ -71,18 +73,28 @@ def _load(memory: Mapped, devices: Sequence[str], hint: str, by_device: ByDevice
             release=memory.user(),
             devices=devices,
             by_device=by_device,
+            config=_UNPINNED,
             hint=hint,
-            threads=threads,
+            threads=limit,
         )
 
     if hint == AUTO:
-        return calibrate(load_with, threads=threads)
+        return calibrate(load_with, threads=cpu_threads())
     loaded = load_with(hint)
     return Calibrated(loaded, loaded.warm_up(), Choice(hint=hint, why="it was set"))
 
 
 def cpu_threads() -> int:
     """Return how many CPUs this process may use at a time: affinity and the container's quota."""
-    cpus = len(os.sched_getaffinity(0))
+    return thread_limit() or len(os.sched_getaffinity(0))
+
+
+def thread_limit() -> int | None:
+    """Return how many threads the container's quota allows, or `None` if all that affinity does.
+
+    OpenVINO keeps the affinity by itself and knows no quota. A number that it is given outweighs
+    what it does by itself: with `LATENCY` it stays on one NUMA node and one thread of each core.
+    """
     quota = cpu_quota()
-    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
+    limit = None if quota is None else max(1, math.ceil(quota))
+    return limit if limit is not None and limit < len(os.sched_getaffinity(0)) else None

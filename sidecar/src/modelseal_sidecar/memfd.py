@@ -164,7 +164,9 @@ class MemfdDelivery:
 
     def _converse(self, connection: _Connection) -> None:
         while True:
-            bound = None if connection.greeted else HELLO_BOUND
+            # the one peer of a pair is there before its program has started
+            patient = connection.greeted or self._acceptor.once
+            bound = None if patient else HELLO_BOUND
             ready = wait_readable(self._closing, connection.channel.fileno(), seconds=bound)
             if not ready:
                 raise PeerRejected("failed to greet the socket's peer: it said nothing")

@@ -46,9 +46,7 @@ def properties(
     if hint is not None and "NUM_STREAMS" not in chosen:
         chosen.setdefault("PERFORMANCE_HINT", hint)
     if threads is not None:
-        # Pinned threads of several processes under a quota end up on the same cores.
         chosen.setdefault("INFERENCE_NUM_THREADS", threads)
-        chosen.setdefault("ENABLE_CPU_PINNING", False)
     return chosen
 
 
