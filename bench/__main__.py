@@ -15,6 +15,7 @@ QUESTIONS = (
     "large",
     "serving",
     "serving_peers",
+    "numa",
     "soak",
     "operator_convergence",
     "rewrap",

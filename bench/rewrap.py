@@ -30,6 +30,10 @@ TITLE = "Rewrapping many models"
 MODELS = 1000
 KEY = "transit/models"
 OURS = "modelseal rewrap"
+REQUESTS = 2
+"""What one model costs: a rewrap, and the unwrapping that tries it."""
+ALLOWED = 400
+"""Requests in a second, in the row where the key service has a quota."""
 CONNECTIONS = 8
 """What the bare side uses at most, and `--jobs` by default."""
 
@@ -49,7 +53,9 @@ def measure(effort: Effort) -> Findings:
             side: fleet.noted(deed, spent.setdefault(side, [])) for side, deed in sides.items()
         }
         values = interleaved(noted, rounds=effort.rounds)
-    return Findings(rows=[_row(values)], notes=[_note(spent)])
+        fleet.limit(ALLOWED)
+        limited = interleaved({OURS: fleet.rewrap}, rounds=3)
+    return Findings(rows=[_row(values), _limited_row(limited[OURS])], notes=[_note(spent)])
 
 
 def _row(values: Mapping[str, Sequence[float]]) -> Row:
@@ -63,6 +69,18 @@ def _row(values: Mapping[str, Sequence[float]]) -> Row:
         limit="processor time, which the key service and the command line share here. "
         "`batch_input` is not used: a batch hides the contexts from the policy that pins them "
         "and from the audit log that names them",
+    )
+
+
+def _limited_row(rates: Sequence[float]) -> Row:
+    return Row(
+        question=f"the same, where the key service answers {ALLOWED} requests a second and no more",
+        unit="models/s",
+        values={OURS: rates, "what it allows": [ALLOWED / REQUESTS]},
+        ours=OURS,
+        baseline="what it allows",
+        target="the key service's own rate",
+        limit="the key service's quota: what is refused is asked again when its second is over",
     )
 
 
@@ -124,6 +142,10 @@ class Fleet:
                 recipients_for=wrapped,
                 threads=1,
             )
+
+    def limit(self, rate: int) -> None:
+        """Let the server refuse what is beyond so many requests in a second (HTTP 429)."""
+        self.server.call("POST", "sys/quotas/rate-limit/bench", {"rate": rate, "path": "transit"})
 
     def rewrap(self) -> float:
         """Rotate, and rewrap with the command line; returns models in a second."""

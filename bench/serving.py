@@ -16,6 +16,7 @@ import numpy as np
 from bench.findings import Effort, Findings, Row, interleaved
 from bench.served import NAME, Endpoint, cpu_seconds, served
 from bench.serving_models import SHAPE, write_model
+from modelseal_runtime.proto.open_inference_pb2 import ModelInferRequest
 
 TITLE = "Serving"
 TARGETS = {0.3: "≥ 0.80", 1.0: "≥ 0.90", 2.0: "≥ 0.95", 10.0: "≥ 0.98", 50.0: "≥ 0.99"}
@@ -219,15 +220,13 @@ class BenchmarkApp:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         count, rate = (
-            float(re.search(rf"{name}:\s+([0-9.]+) ", done.stdout)[1])  # type: ignore[index]
+            float(re.findall(rf"{name}:\s+([0-9.]+) ", done.stdout)[0])
             for name in ("Count", "Throughput")
         )
         return used, count, rate
 
 
 def _message(model: str) -> bytes:
-    from modelseal_runtime.proto.open_inference_pb2 import ModelInferRequest  # noqa: PLC0415
-
     array = np.random.default_rng(1).random(SHAPE, np.float32)
     message = ModelInferRequest(model_name=model, raw_input_contents=[array.tobytes()])
     message.inputs.add(name="x", datatype="FP32", shape=SHAPE)

@@ -17,6 +17,9 @@ from bench.findings import Effort, Findings, Row, interleaved
 from bench.served import NAME, Endpoint, served
 from bench.serving import URL, load_once, request_file
 from bench.serving_models import write_model
+from modelseal.engine import TensorSpec
+from modelseal_runtime.protocol import rest
+from modelseal_runtime.protocol.query import Interface
 
 TITLE = "Serving beside other servers"
 MODELS = (2.0, 10.0)
@@ -94,10 +97,6 @@ def _row(peer: peers.Peer, question: str, values: Mapping[str, list[float]]) -> 
 
 def _json_rows(effort: Effort) -> list[Row]:
     """Compare reading a JSON request with the shortest way from JSON to numpy."""
-    from modelseal.engine import TensorSpec  # noqa: PLC0415 -- loads OpenVINO
-    from modelseal_runtime.protocol import rest  # noqa: PLC0415
-    from modelseal_runtime.protocol.query import Interface  # noqa: PLC0415
-
     rows = []
     for shape in ((1, 3, 64, 64), (1, 3, 224, 224)):
         array = np.random.default_rng(1).random(shape, np.float32)

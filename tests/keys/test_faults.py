@@ -118,6 +118,19 @@ def test_a_service_that_goes_on_stumbling_is_unavailable_after_bounded_tries(
     assert len(bench.pauses) == TRIES - 1
 
 
+def test_a_service_that_is_busy_is_asked_for_as_long_as_the_caller_has_patience(
+    bench: Bench,
+) -> None:
+    bench.keys = bench.provider(busy_seconds=20.0)
+    bench.proxy.faults += [faults.status(429, Retry_After="2")] * (TRIES + 5)
+    assert bench.unwrap() == DEK
+    assert bench.pauses == [2.0] * (TRIES + 5)
+    bench.pauses.clear()
+    bench.proxy.always = faults.status(429, Retry_After="2")
+    bench.fails(KeyServiceBusy)
+    assert len(bench.pauses) == 10 + TRIES - 1
+
+
 @pytest.mark.parametrize(
     ("said", "least", "most"),
     [("2", 2.0, 2.0), ("3600", 5.0, 5.0), ("soon", 0.1, 0.2), ("\xb2", 0.1, 0.2), ("-1", 0.1, 0.2)],

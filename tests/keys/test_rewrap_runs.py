@@ -50,6 +50,15 @@ def test_models_are_rewrapped_side_by_side_and_reported_in_order(
     assert [Path(each["sealed"]).name for each in result.json["models"]] == sorted(NAMES)
 
 
+def test_a_key_service_with_a_quota_sets_the_pace_and_fails_no_model(fleet: Fleet) -> None:
+    fleet.rotate()
+    fleet.service.call(
+        "POST", f"sys/quotas/rate-limit/{fleet.mount}", {"path": fleet.mount, "rate": 1}
+    )
+    result = fleet.rewrap("--json")
+    assert result.json["counts"] == {"rewrapped": 4}
+
+
 def test_a_key_service_that_goes_away_stops_the_run_which_can_be_started_again(
     fleet: Fleet, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

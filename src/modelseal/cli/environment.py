@@ -27,6 +27,8 @@ from modelseal.secret import Secret
 
 MAX_PASSPHRASE_BYTES: Final = 1024
 MAX_TOKEN_BYTES: Final = 64 << 10
+BUSY_SECONDS: Final = 60.0
+"""For how long a person or a script waits for a key service with a rate limit."""
 _LOGIN_FILE: Final = ".vault-token"
 
 
@@ -83,6 +85,7 @@ def vault_settings(environ: Mapping[str, str]) -> VaultSettings:
         namespace=_variable(environ, "NAMESPACE") or None,
         ca_file=Path(ca_file) if ca_file else None,
         auth=TokenAuth(read=lambda: vault_token(environ)),
+        busy_seconds=BUSY_SECONDS,
     )
 
 

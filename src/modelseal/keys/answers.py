@@ -21,7 +21,8 @@ from modelseal.errors import (
     WrappedKeyInvalid,
 )
 
-RETRIED: Final = (408, 412, 429, 472, 473, 500, 502, 503, 504)
+TOO_MANY: Final = 429
+RETRIED: Final = (408, 412, TOO_MANY, 472, 473, 500, 502, 503, 504)
 _BY_TEXT: Final[tuple[tuple[str, type[ModelsealError], str], ...]] = (
     ("message authentication failed", WrappedKeyInvalid, "the wrapped key is not for this model"),
     ("too old", KeyRevoked, "the key's version may not decrypt any more"),
@@ -78,7 +79,7 @@ def _failure(answer: Answer, document: dict[str, Any] | None) -> ModelsealError:
             _FORMS + f"it redirects (HTTP {status}), which is not followed",
             hint="give the address of the key service itself, not of one that redirects to it",
         )
-    if status == 429:
+    if status == TOO_MANY:
         return KeyServiceBusy(_FORMS + "it asks to come back later (HTTP 429)")
     if status == 404 and _names_deleted_version(document):
         return KeyRevoked(_FORMS + "the secret's version was deleted")

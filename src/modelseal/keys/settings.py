@@ -47,3 +47,5 @@ class VaultSettings:
     auth: VaultAuth
     namespace: str | None = None
     ca_file: Path | None = None
+    busy_seconds: float = 0.0
+    """For how long a request is repeated, beyond the usual tries, while the answer is HTTP 429."""

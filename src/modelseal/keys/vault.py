@@ -34,7 +34,7 @@ from modelseal.errors import (
     SettingsError,
     shown,
 )
-from modelseal.keys.answers import RETRIED, Answer, read_answer, request_id
+from modelseal.keys.answers import RETRIED, TOO_MANY, Answer, read_answer, request_id
 from modelseal.keys.settings import AppRoleAuth, JwtAuth, TokenAuth, VaultSettings
 from modelseal.keys.wire import Patience, Wire, WireError, WireTimeout, WireTooLong, WireUntrusted
 from modelseal.secret import Secret
@@ -78,6 +78,7 @@ class VaultClient:
             namespace=settings.namespace,
         )
         self._adapter.pause = pause
+        self._adapter.busy_seconds = settings.busy_seconds
         self._adapter.wire = Wire(
             settings.address, context=_context(settings.ca_file), patience=patience
         )
@@ -170,6 +171,7 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
 
     wire: Wire
     pause: Callable[[float], object] = staticmethod(time.sleep)
+    busy_seconds: float = 0.0
     last_id: str | None = None
 
     def request(
@@ -186,24 +188,26 @@ class _Adapter(RawAdapter):  # type: ignore[misc] # hvac has no types
         path = f"{url}?{urlencode(params)}" if params else url
         sent = None if json is None else _encoded(json)
         told = {**self._headers(body=sent is not None), **(headers or {})}
-        for attempt in range(1, TRIES + 1):
+        attempt, busy = 1, 0.0
+        while True:
+            counts, wait = True, _jittered(attempt)
             try:
                 reply = self.wire.ask(method.upper(), path, told, sent)
             except WireError as error:
                 failure = _unreachable(error)
                 if attempt == TRIES or type(failure) is not KeyServiceUnavailable:
                     raise failure from None
-                wait = 0.0
             else:
-                if reply.status not in RETRIED or attempt == TRIES:
+                counts = reply.status != TOO_MANY or busy >= self.busy_seconds
+                if reply.status not in RETRIED or (counts and attempt == TRIES):
                     document = read_answer(
                         Answer(status=reply.status, body=reply.body, login=login)
                     )
                     self.last_id = request_id(document)
                     return document
-                wait = _seconds(reply.retry_after)
-            self.pause(max(wait, _jittered(attempt)))
-        raise AssertionError("the last try returns or raises")
+                wait = max(wait, _seconds(reply.retry_after))
+            self.pause(wait)
+            attempt, busy = (attempt + 1, busy) if counts else (attempt, busy + wait)
 
     def _headers(self, *, body: bool) -> dict[str, str]:
         named = {
