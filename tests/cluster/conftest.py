@@ -73,7 +73,7 @@ def served(api: KubeApi) -> bool:
     return len(names) == 3 and all(
         any(
             c["type"] == "Established" and c["status"] == "True"
-            for c in raw["status"]["conditions"]
+            for c in raw["status"].get("conditions") or ()  # null until they are judged
         )
         for raw in api.list("CustomResourceDefinition")
     )

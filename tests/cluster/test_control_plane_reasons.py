@@ -179,9 +179,9 @@ def test_a_device_that_no_node_has_is_named_and_the_next_wish_is_taken(
     api.patch("Node", "devices", none, sub="status")
     try:
         ready.model("npu-only", device={"preference": ["NPU"]})
+        assert "npu.intel.com/accel" in ready.wait("DeviceUnavailable", "npu-only")["message"]
         ready.model("npu-or-gpu", device={"preference": ["NPU", "GPU"]})
         ready.model("npu-or-cpu", device={"preference": ["NPU", "CPU"]})
-        assert "npu.intel.com/accel" in ready.wait("DeviceUnavailable", "npu-only")["message"]
         gpu = ready.serving("npu-or-gpu")["status"]["device"]
         assert gpu == {"selected": "GPU", "resourceName": "gpu.intel.com/xe"}
         assert ready.serving("npu-or-cpu")["status"]["device"] == {"selected": "CPU"}

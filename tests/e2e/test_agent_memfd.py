@@ -226,7 +226,7 @@ def test_a_published_model_is_found_without_a_restart(
         hidden.rename(sealed.folder)
         with Peer.connect(Path(environ[Env.SOCKET])).hello() as peer:
             assert peer.model(seconds=10).content() == FILES
-        assert agent.report()["attempts"] == 0
+        until(lambda: agent.report()["attempts"] == 0)
 
 
 def flip(path: Path, offset: int) -> None:

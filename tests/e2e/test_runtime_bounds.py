@@ -15,7 +15,7 @@ from support.protocol_runtime import Runtime, eventually, joined
 
 pytestmark = pytest.mark.e2e
 BODY_LIMIT = 1 << 20
-SECONDS = 2.0
+SECONDS = 5.0
 INFER = "POST /v2/models/model/infer HTTP/1.1\r\nHost: x\r\n"
 
 

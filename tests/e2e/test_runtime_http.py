@@ -207,7 +207,7 @@ def test_a_client_that_goes_away_takes_its_waiting_request_with_it(
     busy: tuple[Runtime, Agent],
 ) -> None:
     runtime, _ = busy
-    body = rows(256)
+    body = rows(1024)
     first = socket.create_connection(("127.0.0.1", runtime.ports["rest"]), 30)
     first.sendall(request(body))
     eventually(lambda: counted(runtime, "modelseal_in_flight") == 1, runtime.describe)
@@ -247,7 +247,7 @@ def test_requests_that_come_together_run_together_where_the_user_says_so(tmp_pat
 
 
 def test_a_client_that_does_not_read_is_ended_and_the_others_are_answered(tmp_path: Path) -> None:
-    settings = {Env.REQUEST_TIMEOUT: "1", Env.PERFORMANCE_HINT: "LATENCY"}
+    settings = {Env.REQUEST_TIMEOUT: "5", Env.PERFORMANCE_HINT: "LATENCY"}
     with joined(tmp_path / "log", settings) as (runtime, agent):
         agent.deliver(models.joined("u8", [-1]))
         runtime.wait_ready()

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.e2e
 HEADERS = {"Inference-Header-Content-Length": "0"}
 SLOW_ROWS = 4096
 HERE = str(os.getuid())
+SEEN = 1.0
+"""Seconds that starting to look and being told of the end may add."""
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_a_lease_that_is_not_renewed_unloads_the_model_and_ends_the_process(
 
 def test_a_renewed_lease_keeps_the_model(waiting: tuple[Runtime, Agent]) -> None:
     runtime, agent = waiting
-    agent.deliver(models.perceptron(), valid_for=2.0)
+    agent.deliver(models.perceptron())
     runtime.wait_ready()
     until = time.monotonic() + 3.0
 
@@ -91,7 +93,7 @@ def test_a_renewed_lease_keeps_the_model(waiting: tuple[Runtime, Agent]) -> None
 def test_the_end_of_the_agent_ends_the_process(serving: tuple[Runtime, Agent]) -> None:
     runtime, agent = serving
     agent.channel.close()
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == LeaseError.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == LeaseError.exit_code
 
 
 def test_the_end_of_an_inherited_socket_ends_a_runtime_that_waits(
@@ -121,7 +123,7 @@ def test_a_malformed_message_ends_the_process(
     raw = socket.socket(fileno=os.dup(agent.channel.fileno()))
     with raw:
         raw.send(message)
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == PeerRejected.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == PeerRejected.exit_code
 
 
 def test_a_second_model_ends_the_process(serving: tuple[Runtime, Agent]) -> None:
@@ -131,14 +133,14 @@ def test_a_second_model_ends_the_process(serving: tuple[Runtime, Agent]) -> None
     assert second.memory is not None
     with contextlib.suppress(BrokenPipeError):  # it may be gone after the first of the messages
         second.send_model(files, len(second.memory), [second.memory.reader()])
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == PeerRejected.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == PeerRejected.exit_code
     second.memory.release()
 
 
 def test_a_revocation_ends_the_process_at_once(serving: tuple[Runtime, Agent]) -> None:
     runtime, agent = serving
     agent.channel.send(Revoke(reason=Reason.KEY_REVOKED))
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == LeaseError.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == LeaseError.exit_code
     assert "KeyRevoked" in runtime.describe()
 
 
@@ -189,7 +191,7 @@ def refused(waiting: tuple[Runtime, Agent], descriptors: list[int], size: int) -
     answer = agent.channel.receive()
     if answer is not None:  # the runtime could say why
         assert answer[0] == LoadFailed(reason=Reason.PEER_REJECTED)
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == PeerRejected.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == PeerRejected.exit_code
     return runtime.describe()
 
 
@@ -236,7 +238,7 @@ def test_a_descriptor_where_none_belongs_ends_the_process(serving: tuple[Runtime
     runtime, agent = serving
     with open("/dev/null", "rb") as stream:
         agent.channel.send(Lease(valid_for=60), [stream.fileno()])
-    assert runtime.exit_code(RUNTIME_EXIT_BOUND) == PeerRejected.exit_code
+    assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == PeerRejected.exit_code
 
 
 def test_a_model_that_does_not_load_is_reported_and_ends_the_process(
@@ -283,7 +285,7 @@ def test_a_runtime_finds_its_agent_whenever_it_comes_and_comes_again(tmp_path: P
                 assert isinstance(agent.deliver(models.perceptron()), Loaded)
                 runtime.wait_ready()
                 agent.channel.close()
-                assert runtime.exit_code(RUNTIME_EXIT_BOUND) == LeaseError.exit_code
+                assert runtime.exit_code(RUNTIME_EXIT_BOUND + SEEN) == LeaseError.exit_code
 
 
 def test_a_listener_of_another_user_is_told_nothing(tmp_path: Path) -> None:

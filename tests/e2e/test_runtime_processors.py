@@ -1,9 +1,9 @@
 """The runtime takes the processors that it was given, and no others."""
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from support.requirements import unavailable
 pytestmark = pytest.mark.e2e
 _SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _MPOL_DEFAULT, _MPOL_BIND = 0, 2
+_MASK = "Cpus_allowed_list:"
 INPUT = {"name": "x", "datatype": "FP32", "shape": [1, 64], "data": [0.5] * 64}
 
 
@@ -28,7 +29,7 @@ def _several() -> None:
         unavailable("fewer processors are fewer on two and more")
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(folder: Path, hint: str = "THROUGHPUT") -> Iterator[Runtime]:
     """Serve a model; with this hint there is a worker for each processor."""
     with joined(folder / "log", {Env.PERFORMANCE_HINT: hint}) as (runtime, agent):
@@ -53,13 +54,13 @@ def allowed(runtime: Runtime) -> set[str]:
     """Return which processors the threads may use, as the kernel says it."""
     found = set()
     for status in Path(f"/proc/{runtime.process.pid}/task").glob("*/status"):
-        for line in status.read_text().splitlines():
-            if line.startswith("Cpus_allowed_list:"):
-                found.add(line.split()[1])
+        with contextlib.suppress(OSError):  # the thread has ended
+            text = status.read_text()
+            found |= {line.split()[1] for line in text.splitlines() if line.startswith(_MASK)}
     return found
 
 
-@contextmanager
+@contextlib.contextmanager
 def pinned(processor: int) -> Iterator[None]:
     """Let children run on one processor, as `taskset` does."""
     before = os.sched_getaffinity(0)
@@ -104,7 +105,7 @@ def test_a_cpuset_is_kept_by_every_thread(tmp_path: Path) -> None:
         assert workers(runtime) == 1
 
 
-@contextmanager
+@contextlib.contextmanager
 def bound_to_the_first_node() -> Iterator[None]:
     """Let children take memory of the first NUMA node alone, as `numactl --membind=0` does."""
     number, libc = _SET_MEMPOLICY[os.uname().machine], ctypes.CDLL(None, use_errno=True)

@@ -431,7 +431,7 @@ def test_what_does_not_fit_into_the_queue_is_refused_at_once(
 def test_sigterm_loses_no_request_that_was_taken(tmp_path: Path) -> None:
     limits = {Env.QUEUE_SIZE: "16", Env.PERFORMANCE_HINT: "LATENCY"}
     with joined(tmp_path / "log", limits) as (runtime, agent):
-        agent.deliver(slow(repeats=16))
+        agent.deliver(slow(repeats=48))  # the first lasts until the sixth is there
         runtime.wait_ready()
         with ThreadPoolExecutor(1) as pool:
             answers = pool.submit(ask_slowly, runtime, 6, 6)

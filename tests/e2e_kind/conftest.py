@@ -1,5 +1,6 @@
 """One cluster for the session, one namespace for a test; logs are kept when a test fails."""
 
+import contextlib
 import itertools
 import secrets
 import tempfile
@@ -90,10 +91,11 @@ class Places:
 
     def close(self, request: pytest.FixtureRequest) -> None:
         """Close all, and keep the logs if a test that used them failed."""
-        for place in self.opened:
-            if request.node.stash.get(_FAILED, False):
-                kept_logs(place.kube, _LOGS / request.node.name / place.namespace)
-            place.close()
+        with contextlib.ExitStack() as stack:
+            for place in self.opened:
+                stack.callback(place.close)
+                if request.node.stash.get(_FAILED, False):
+                    kept_logs(place.kube, _LOGS / request.node.name / place.namespace)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def test_without_an_api_server_the_lease_is_kept_and_the_operator_comes_back_to_
         served.kube.until(
             "the right was confirmed again and again",
             lambda: still_right(served, address) and confirmed(served, address) - begun > AWAY,
-            seconds=AWAY * 3,
+            seconds=AWAY * 5,  # a login that falls due meanwhile takes its tries
         )
     served.until_ready()
     (after,) = served.pods()

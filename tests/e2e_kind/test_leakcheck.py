@@ -21,8 +21,7 @@ Report = dict[str, dict[str, Any]]
 def ground(place: Place, images: Images) -> Iterator[Place]:
     """Prepare a namespace as the documentation says, with nothing that the check brings itself."""
     place.provide()
-    place.kube.run("wait", "pod/carrier", "--for=condition=Ready", "--timeout=120s")
-    place.open_volume()
+    place.until_the_volume_is_open()
     yield place
     install(place.kube, images)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modelseal.contract import Reason
+from modelseal.contract import GROUP, Reason
 from modelseal.engine._openvino import ov
 from support.authority import Authority
 from support.kind_asking import answers_right
@@ -193,6 +193,10 @@ def test_an_obstacle_that_is_taken_away_is_forgotten(obstructed: Place) -> None:
         found = obstructed.until_ready(name)
         assert condition(found)["reason"] == Reason.SERVING
         assert answers_right(obstructed, name)
+    # a new account wakes nobody, and the controller of replica sets comes back ever later
+    obstructed.kube.run(
+        "annotate", "replicaset", f"--selector={GROUP}/model=no-account", "test/account=made"
+    )
     # an account without a role is the next thing in the way
     obstructed.until_reason(Reason.KEY_ACCESS_DENIED, "no-account")
 

@@ -125,7 +125,7 @@ def remove(typist: Typist, page: str, place: Place) -> None:
     place.kube.until("no child of a model is left", lambda: children(place) == set())
     place.kube.run("delete", "crd", "--ignore-not-found", *(f"{each}.{GROUP}" for each in CRDS))
     assert left_in_the_cluster(place.kube) == set()
-    place.kube.run("delete", "namespace", place.namespace, "--timeout=120s")
+    place.kube.run("delete", "namespace", place.namespace, "--timeout=240s", seconds=250)
 
 
 def token(place: Place, *roles: str) -> str:

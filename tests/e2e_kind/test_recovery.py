@@ -6,7 +6,7 @@ from support.images import Images
 from support.kind_asking import answers_right, is_right
 from support.kind_load import ROOM, asking
 from support.kind_operator import NAMESPACE
-from support.kind_place import Place
+from support.kind_place import Place, is_ready
 from support.kube import Json
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(600)]
@@ -26,9 +26,12 @@ def served(module_place: Place) -> Place:
 def test_a_killed_container_comes_back_and_serves_the_same(served: Place, container: str) -> None:
     pod, before = served.pod(), restarts(served, container)
     kill(served, pod, container)
-    served.kube.until(f"{container} restarted", lambda: restarts(served, container) > before)
+    served.kube.until(
+        f"{container} restarted and the pod is ready",
+        lambda: restarts(served, container) > before and is_ready(served.pods()[0]),
+    )
     served.until_ready()
-    served.kube.until("it answers as before", lambda: answers_right(served))
+    assert answers_right(served)
     assert served.pod() == pod
 
 

@@ -61,7 +61,7 @@ def lender(place: Place) -> Place:
 
 
 def test_who_may_not_create_pods_gets_none_through_a_model(lender: Place) -> None:
-    assert may(lender, "create", "encryptedmodels")
+    lender.kube.until("jane may", lambda: may(lender, "create", "encryptedmodels"))
     assert not may(lender, "create", "pods")
     refused = as_jane(lender, ACCOUNT)
     assert f"{REFUSED} {ACCOUNT}" in refused.stderr.decode()
@@ -71,7 +71,7 @@ def test_who_may_not_create_pods_gets_none_through_a_model(lender: Place) -> Non
 
 def test_who_may_use_one_account_gets_pods_of_that_account_alone(lender: Place) -> None:
     allow(lender, ["serviceaccounts"], ["use"], resourceNames=[ACCOUNT])
-    assert as_jane(lender, ACCOUNT).returncode == 0
+    lender.kube.until("jane may", lambda: as_jane(lender, ACCOUNT).returncode == 0)
     lender.kube.until("there is a pod", lender.pods)
     lender.kube.run("create", "serviceaccount", "other")
     for kind in ("filetype", "second"):
@@ -82,7 +82,7 @@ def test_who_may_use_one_account_gets_pods_of_that_account_alone(lender: Place) 
 
 def test_who_may_create_pods_needs_no_other_right(lender: Place) -> None:
     allow(lender, ["pods"], ["create"])
-    assert as_jane(lender, ACCOUNT).returncode == 0
+    lender.kube.until("jane may", lambda: as_jane(lender, ACCOUNT).returncode == 0)
     lender.kube.until("there is a pod", lender.pods)
 
 

@@ -77,7 +77,7 @@ def test_a_release_that_changes_the_pods_replaces_them_without_a_lost_request(
     old = served.pod()
     with asking(served, images.runtime) as load:
         install(served.kube, images, {"models.logLevel": "debug"})
-        served.kube.run("wait", f"pod/{old}", "--for=delete", "--timeout=120s")
+        served.kube.run("wait", f"pod/{old}", "--for=delete", "--timeout=240s", seconds=250)
     served.until_ready()
     assert load.failures == []
 

@@ -68,12 +68,24 @@ def test_a_key_service_that_goes_down_later_ends_the_model_only_after_max_stale(
     try:
         place.kube.until("the status says that the key service is away", lambda: away(place))
         assert answers_right(place)
-        place.until_reason(Reason.LEASE_STALE)
+        # no condition has it for long: the agent tries to open again at once
+        place.kube.until("the agent said why", lambda: Reason.LEASE_STALE in agent_log(place))
+        place.kube.until(
+            "it is not ready", lambda: condition(place.resource())["status"] == "False"
+        )
         assert place.never_served()
     finally:
         place.bao.unseal()
     place.until_ready()
     assert answers_right(place)
+
+
+def agent_log(place: Place) -> str:
+    return place.kube.run("logs", place.pod(), "--container=agent")
+
+
+def is_true(place: Place) -> bool:
+    return bool(condition(place.resource())["status"] == "True")
 
 
 def away(place: Place) -> bool:

@@ -30,7 +30,7 @@ SEEN = 25
 """What the watcher of this test may add: probes, the operator's round, a slow machine."""
 
 
-ENDS_AFTER = 90
+ENDS_AFTER = 120
 """Seconds that a seal still lasts when it is made: opening it and serving it fit in."""
 ENDING = "notAfter passed"
 WAYS = sorted(WITHDRAWALS, key=lambda way: way.bound)
@@ -73,6 +73,7 @@ def served(place: Place) -> Place:
 
 def serve_until_its_end(place: Place) -> Withdrawal:
     """Serve a model whose seal is about to end; returns its end as a withdrawal."""
+    place.until_the_volume_is_open()  # before the seal's time begins
     path, ending = expiring(place, ENDS_AFTER)
     begin(place, path)
     place.until_ready(seconds=ENDS_AFTER)

@@ -57,7 +57,7 @@ class Bench:
         client = VaultClient(
             settings,
             pause=self.pauses.append,
-            patience=Patience(connect=3.0, read=0.3, answer=0.5),
+            patience=Patience(connect=3.0, read=1.0, answer=1.5),
         )
         return VaultTransitProvider(client, mount=self.mount, key="models")
 

@@ -53,8 +53,7 @@ def made_key(service: KeyService, kind: str) -> tuple[str, str]:
     if kind == "vault":
         mount = service.transit()
         return f"vault:{mount}/models", f"{mount}/decrypt/models"
-    mount = service.name("kv")
-    service.call("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": "2"}})
+    mount = service.kv()
     service.call("POST", f"{mount}/data/models", {"data": {"kek": "A" * 43 + "="}})
     return f"vault-kv:{mount}/models#kek", f"{mount}/data/models"
 

@@ -24,7 +24,6 @@ from modelseal.keys.vault_kv import VaultKvProvider
 from modelseal.keys.wire import Patience
 from modelseal.secret import Secret
 from support import fault_proxy as faults
-from support.agent_peer import until
 from support.fault_proxy import FaultProxy
 from support.openbao import KeyService, hcl
 
@@ -37,17 +36,8 @@ class Store:
     """A KV mount with one secret."""
 
     def __init__(self, service: KeyService) -> None:
-        self.service, self.mount = service, service.name("kv")
-        service.call(
-            "POST", f"sys/mounts/{self.mount}", {"type": "kv", "options": {"version": "2"}}
-        )
-        until(self.is_ready)
+        self.service, self.mount = service, service.kv()
         self.write(secrets.token_bytes(32))
-
-    def is_ready(self) -> bool:
-        """Whether the new mount has finished what it calls an upgrade."""
-        token = self.service.server.root_token
-        return self.service.ask(token, "GET", f"{self.mount}/data/none")[0] == 404
 
     def write(self, kek: bytes) -> None:
         self.put({"key": base64.b64encode(kek).decode()})

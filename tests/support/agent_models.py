@@ -16,7 +16,7 @@ from modelseal.secret import Secret
 MODEL: Final = "vision/filetype"
 WEIGHTS: Final = bytes(range(256)) * 12288  # three segments
 FILES: Final = {"net.xml": b"<net name='plain'/>" * 50, "net.bin": WEIGHTS, "note/none": b""}
-SOON: Final = timedelta(seconds=8)
+SOON: Final = timedelta(seconds=12)
 """When a seal ends that has to be served before, by programs that a busy machine starts."""
 _ROLES: Final = {".xml": "model", ".bin": "weights"}
 

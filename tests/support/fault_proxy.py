@@ -113,7 +113,7 @@ class _Server(ThreadingHTTPServer):
 
     def hang_up(self) -> None:
         """End every connection, so that the threads end too."""
-        for connection in self.connections:
+        for connection in tuple(self.connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 

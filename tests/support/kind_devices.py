@@ -27,6 +27,7 @@ class Devices:
 
     def plug_in(self) -> None:
         """Start the plugin, and wait until the node offers the devices."""
+        self.kube.until_pods_may_come()
         self.kube.apply(script_of(PLUGIN, _SCRIPT), _plugin(self.image))
         self.kube.until("the node offers the devices", lambda: self.offered() == {NPU, GPU})
 

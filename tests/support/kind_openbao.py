@@ -56,6 +56,8 @@ class ClusterKeyService:
     def cut_off(self, alias: str) -> None:
         """Let a name lead nowhere."""
         self._select(alias, "nobody")
+        named = f"kubernetes.io/service-name={alias}"
+        self.kube.until("nobody is behind it", lambda: not _behind(self.kube, named))
 
     def connect_again(self, alias: str) -> None:
         """Undo `cut_off`."""
@@ -79,7 +81,7 @@ class ClusterKeyService:
 
     def remove_alias(self, alias: str) -> None:
         """Forget a name."""
-        self.kube.run("delete", "service", alias, "--wait=false")
+        self.kube.run("delete", "service", alias, "--wait=false", "--ignore-not-found")
 
     def _select(self, alias: str, name: str) -> None:
         self.kube.patch("service", alias, {"spec": {"selector": {"app": name}}})
@@ -107,6 +109,11 @@ def running(kube: Kube, image: str, folder: Path) -> Iterator[ClusterKeyService]
         yield ClusterKeyService(
             kube=there, keys=keys, ca_bundle=authority.bundle, unseal_key=unseal_key
         )
+
+
+def _behind(kube: Kube, named: str) -> list[Any]:
+    slices = kube.all("endpointslices", named)
+    return [endpoint for each in slices for endpoint in each.get("endpoints") or ()]
 
 
 def _unseal(server: OpenBao) -> tuple[str, str]:

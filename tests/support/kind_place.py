@@ -89,6 +89,7 @@ class Place:
             self._apply_namespace(kind_volume.FOR_ROOT)
             kind_volume.let_everybody_write(self.kube, self.python_image)
         self._apply_namespace(RESTRICTED)
+        self.kube.until_pods_may_come()
         self.kube.apply(
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}},
             kind_volume.claim(),
@@ -170,9 +171,14 @@ class Place:
 
     def put(self, sealed: Path, path: str) -> None:
         """Copy a folder to the volume, replacing what is there."""
-        self.kube.run("wait", f"pod/{CARRIER}", "--for=condition=Ready", "--timeout=120s")
-        self.open_volume()
+        self.until_the_volume_is_open()
         kind_volume.unpack(self.kube, sealed, path)
+
+    def until_the_volume_is_open(self) -> None:
+        """Wait for the pod that carries files to the volume."""
+        ready = ("--for=condition=Ready", "--timeout=240s")
+        self.kube.run("wait", f"pod/{CARRIER}", *ready, seconds=250)
+        self.open_volume()
 
     def provide(
         self, name: str = "vault", *, role: str = "", vault: Json | None = None, **changes: Any
@@ -217,14 +223,15 @@ class Place:
         return self.kube.get(f"encryptedmodels.{GROUP}", name)
 
     def until_ready(self, name: str = "filetype", seconds: float = 300) -> Json:
-        """Wait until the resource is Ready for what it says now; returns it."""
+        """Wait until the resource is Ready for what it says now, and its agent was heard."""
 
         def ready() -> Json | None:
             found = self.resource(name)
             current = found.get("metadata", {}).get("generation")
             says = condition(found)
             good = says.get("status") == "True" and says.get("observedGeneration") == current
-            return found if good else None
+            heard = "digest" in found.get("status", {}).get("model", {})
+            return found if good and heard else None
 
         return self.kube.until(f"{name} is Ready", ready, seconds)
 

@@ -8,11 +8,12 @@ import contextlib
 import json
 import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 from modelseal.contract import API_VERSION, GROUP
 
@@ -89,17 +90,28 @@ class Kube:
         command = ["exec", "-i", pod, *where, "--", "python3", "-c", program, *words]
         return self.run(*command, given=given)
 
+    def until_pods_may_come(self) -> None:
+        """Wait for the account of pods that name none, which a controller adds to a namespace."""
+        self.until("there is a default account", lambda: self.get("serviceaccount", "default"))
+
     def until(
         self, what: str, check: Callable[[], Found | None], seconds: float = SECONDS
     ) -> Found:
-        """Ask until the check returns something; fail with what `what` should have been."""
-        end = time.monotonic() + seconds
+        """Ask until the check returns something; fail with what `what` should have been.
+
+        An API server that is just starting or busy may refuse a question of the check's.
+        """
+        end, refused = time.monotonic() + seconds, ""
         while True:
-            found = check()
-            if found:
-                return found
+            try:
+                found = check()
+                if found:
+                    return found
+            except KubectlError as error:
+                refused = f"\nlast refused: {error}"
             if time.monotonic() > end:
-                raise AssertionError(f"not within {seconds:.0f} s: {what}\n{self.describe()}")
+                said = f"{what}{refused}\n{self.describe()}"
+                raise AssertionError(f"not within {seconds:.0f} s: {said}")
             time.sleep(_POLL)
 
     def describe(self) -> str:
@@ -120,7 +132,7 @@ class Kube:
             yield _forwarded(process, ports)
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.wait(timeout=20)
 
 
 def _forwarded(process: "subprocess.Popen[str]", ports: Sequence[int]) -> Mapping[int, int]:
@@ -134,8 +146,16 @@ def _forwarded(process: "subprocess.Popen[str]", ports: Sequence[int]) -> Mappin
             # kubectl names the container's port: in the order in which they were asked for
             found[ports[len(found)]] = int(match[1])
         if len(found) == len(ports):
+            # it says a line for each connection, and would wait for ever once the pipe is full
+            threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
             return found
+    process.stdout.close()
     raise KubectlError(f"kubectl port-forward: {said}")
+
+
+def _drain(stream: IO[str]) -> None:
+    with stream:
+        stream.read()
 
 
 def condition(resource: Json, kind: str = "Ready") -> Json:

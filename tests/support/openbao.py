@@ -15,6 +15,7 @@ from typing import Any
 from modelseal.cli.story.openbao import OpenBao, program
 from modelseal.keys import TokenAuth, VaultSettings
 from modelseal.secret import Secret
+from support.agent_peer import until
 
 _names = itertools.count()
 
@@ -75,6 +76,14 @@ class KeyService:
         mount = self.name("transit")
         self.call("POST", f"sys/mounts/{mount}", {"type": "transit"})
         self.call("POST", f"{mount}/keys/{key}", {"type": "aes256-gcm96", "derived": True})
+        return mount
+
+    def kv(self) -> str:
+        """Mount a KV engine of version 2; returns the mount's name once it takes secrets."""
+        mount = self.name("kv")
+        self.call("POST", f"sys/mounts/{mount}", {"type": "kv", "options": {"version": "2"}})
+        # it answers before it has finished what it calls an upgrade
+        until(lambda: self.ask(self.server.root_token, "GET", f"{mount}/data/none")[0] == 404)
         return mount
 
     def token(self, *policies: str, ttl: str = "1h") -> str:
