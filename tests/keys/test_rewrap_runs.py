@@ -46,6 +46,7 @@ def test_models_are_rewrapped_side_by_side_and_reported_in_order(
 
     proxy.faults += [faults.through, faults.through, *[wait_for_the_others] * 3]
     result = fleet.rewrap("--json", "--jobs", "3")
+    assert not together_now.broken
     assert result.json["counts"] == {"rewrapped": 4}
     assert [Path(each["sealed"]).name for each in result.json["models"]] == sorted(NAMES)
 

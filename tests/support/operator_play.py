@@ -77,7 +77,7 @@ async def agents(
     """Serve reports as agents do; the port is given."""
     app = web.Application()
     app.router.add_get("/report", answer)
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:

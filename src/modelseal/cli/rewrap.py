@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import itertools
+import math
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -29,7 +30,7 @@ modelseal rewrap model.sealed --model me/model --key file:my.key --add passphras
     --remove file:my.key
 """
 
-_SHARE: Final = 4
+_MOST: Final = 4
 """Models that go to a process at once: fewer cost more to hand over, more are slower to stop."""
 
 Places = Annotated[
@@ -158,7 +159,8 @@ def _each(places: Sequence[str], demand: Demand, keyring: Keyring, jobs: int) ->
         keyring.hang_up()
         _Worker.demand = demand
 
-    shares = [rest[start : start + _SHARE] for start in range(0, len(rest), _SHARE)]
+    size = min(_MOST, math.ceil(len(rest) / jobs))  # of few models, every process gets some
+    shares = [rest[start : start + size] for start in range(0, len(rest), size)]
     with forked(min(jobs, len(shares)), begin) as pool:
         futures = [pool.submit(_share, share) for share in shares]
         with progress.in_steps("rewrapping", len(places)) as advance:
