@@ -47,21 +47,22 @@ for the sealed model; eight connections keep one binary request of 49 kB each on
 process on the same processors. So requests per second say more about the machine than about the
 server where other work runs on it; requests per second of processor time are what is left of the
 processors with a client elsewhere. Latencies are those of requests that come at a fixed rate, a
-share of what was served, and count from when each was due."""
+share of what was served, and count from when each was due; the client's clock has ticks of a
+millisecond."""
 _LIMITS = """What a request costs beyond its inference was looked up by thread (the kernel's
 account of each) in one run at 0.3 ms with `THROUGHPUT`: 650 µs in all, of which 380 µs are
 OpenVINO's two streams (385 µs in `benchmark_app`), 130 µs the event loop (40 µs of them in the
 kernel for 49 kB) and 140 µs the workers. All of our Python, from the parser to the answer's bytes,
 takes 30 µs on one thread without sockets, and the wait for a stream 30 µs; what is left, about 150
 µs, goes with the changes of thread (event loop, worker, stream, worker, event loop), each of which
-hands over the lock of Python's interpreter. So the targets are missed at 0.3 to 10 ms, and met by
-processor time at 50 ms. Starting inferences from one thread, with a callback at their
-end, would save two of the four changes; without a server around it it took 437 to 502 µs of
-processor time at 0.3 ms and 1,110 to 1,143 at 1 ms (two to six requests on their way), where two
-workers took 361 and 1,100: a callback takes the interpreter's lock on OpenVINO's thread. So it was
-not built into the server. Tried without a clear gain: one or two workers more than
-there are streams. An earlier run on a crowded machine was by 2.1 and 0.5 off in single rows; this
-one had the processors to itself."""
+hands over the lock of Python's interpreter. So the targets are missed at 0.3 to 2 ms, and met or
+missed by hundredths at 10 and 50 ms, from run to run. Starting inferences from one thread, with a
+callback at their end, would save two of the four changes; without a server around it it took 437 to
+502 µs of processor time at 0.3 ms and 1,110 to 1,143 at 1 ms (two to six requests on their way),
+where two workers took 361 and 1,100: a callback takes the interpreter's lock on OpenVINO's thread.
+So it was not built into the server. Tried without a clear gain: one or two workers more than there
+are streams. An earlier run on a crowded machine was by 2.1 and 0.5 off in single rows; this one had
+the processors to itself."""
 _LATENCY_HEAD = (
     "| model | server CPU per request | client CPU per request | at 50 %: p50, p99 "
     "| at 80 %: p50, p99 |",
