@@ -155,9 +155,11 @@ def test_a_reported_reason_is_an_error_of_our_own_tree_again(kind: type[Modelsea
     assert reports.error_with_code(kind.exit_code, "failed to serve").exit_code == kind.exit_code
 
 
-def test_a_strange_exit_code_is_said_as_it_is() -> None:
-    error = reports.error_with_code(-signal.SIGKILL, "the runtime ended")
-    assert (error.exit_code, error.message) == (1, "the runtime ended: exit code -9")
+@pytest.mark.parametrize("code", [-signal.SIGKILL, 1], ids=["killed", "broken"])
+def test_a_strange_exit_code_is_said_as_it_is_with_where_to_look(code: int) -> None:
+    error = reports.error_with_code(code, "the runtime ended")
+    assert (error.exit_code, error.message) == (1, f"the runtime ended: exit code {code}")
+    assert error.hint == "see --log-level info"
 
 
 @pytest.mark.parametrize("document", [{}, {"reason": 7}, {"reason": "X"}, {"reason": ""}])

@@ -45,7 +45,7 @@ def error_for(reason: Reason, what: str) -> ModelsealError:
 def error_with_code(exit_code: int, what: str) -> ModelsealError:
     """Return the error of the tree that has this exit code, for a program that just ended."""
     kind = next((kind for kind in _kinds() if kind.exit_code == exit_code), None)
-    if kind is None:
+    if kind in (None, ModelsealError):  # it ended in a way of its own, and only its log says why
         return ModelsealError(f"{what}: exit code {exit_code}", hint="see --log-level info")
     return kind(f"{what}: {kind.reason}")
 
