@@ -15,7 +15,6 @@ QUESTIONS = (
     "large",
     "serving",
     "serving_peers",
-    "numa",
     "soak",
     "operator_convergence",
     "rewrap",
@@ -23,6 +22,7 @@ QUESTIONS = (
     "withdrawal",
     "outage",
     "applying",
+    "numa",
 )
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -60,7 +60,7 @@ def measure(effort: Effort) -> Findings:
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing or sys.version_info[:2] != _PYTHON:
         lacking = ", ".join(missing) or "that Python"
-        raise RuntimeError(f"this needs Python 3.11 on Debian {_SUITE}; here is no {lacking}")
+        sys.exit(f"this question needs Python 3.11 on Debian {_SUITE}: here is no {lacking}")
     with tempfile.TemporaryDirectory(prefix="modelseal-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         _make_root(folder / "root")

@@ -1,8 +1,7 @@
 """What runs in the emulated machine: serve a model, and say where its threads and pages are.
 
-As root's first program after `init`, with the name of a case as its argument, it prints one line of
-JSON for the runtime with one stream, one for the runtime as it chooses, and one for OpenVINO alone
-with as many threads as there are processors.
+With the name of a case as its argument it prints one line of JSON for the runtime with one stream,
+and one for the runtime as it chooses.
 """
 
 import http.client

@@ -1,15 +1,33 @@
 """The operator and its agents, whose reports become the status."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from modelseal.contract import Reason, Stage
 from support.fake_api import FakeApi
 from support.operator_play import agents, deliver, owned, play, quiet, settled
-from support.operator_run import fresh_model, fresh_provider, reason, running, until
+from support.operator_run import Replica, fresh_model, fresh_provider, reason, running, until
+
+
+@contextlib.asynccontextmanager
+async def asking(
+    api: FakeApi,
+    folder: Path,
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    **changes: Any,
+) -> AsyncIterator[Replica]:
+    """Run an operator with one model, whose agents answer like this."""
+    await api.put("KeyProvider", fresh_provider())
+    await api.put("EncryptedModel", fresh_model())
+    async with agents(answer) as port, running(api, folder, port, **changes) as replica:
+        await settled(api, replica)
+        yield replica
 
 
 def test_an_agents_report_becomes_the_status_within_seconds(tmp_path: Path) -> None:
@@ -19,13 +37,7 @@ def test_an_agents_report_becomes_the_status_within_seconds(tmp_path: Path) -> N
         return web.Response(body=json.dumps(told).encode())
 
     async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with (
-            agents(answer) as port,
-            running(api, folder, port, report_interval=0.2) as replica,
-        ):
-            await settled(api, replica)
+        async with asking(api, folder, answer, report_interval=0.2):
             await deliver(api, ready=False)
             await until(lambda: reason(api)[1] == "KeyAccessDenied", "the denial is shown")
             assert reason(api, "KeyAvailable") == ("False", "KeyAccessDenied")
@@ -43,10 +55,7 @@ def test_a_model_that_stops_being_ready_says_why_in_its_first_status(tmp_path: P
         return web.Response(body=json.dumps(told).encode())
 
     async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with agents(answer) as port, running(api, folder, port) as replica:
-            await settled(api, replica)
+        async with asking(api, folder, answer):
             await deliver(api)
             await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
             await until(lambda: reason(api, "KeyAvailable")[0] == "True", "the agent was heard")
@@ -67,10 +76,7 @@ def test_a_model_whose_agent_is_gone_is_not_called_ready_for_long(tmp_path: Path
         return web.Response()
 
     async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with agents(answer) as port, running(api, folder, port) as replica:
-            await settled(api, replica)
+        async with asking(api, folder, answer):
             await deliver(api)
             await until(lambda: reason(api) == ("True", "Serving"), "the model is ready")
             asked.clear()
@@ -89,13 +95,7 @@ def test_a_pod_that_only_wears_the_labels_is_neither_counted_nor_asked(tmp_path:
         return web.Response(body=b"{}")
 
     async def scenario(api: FakeApi, folder: Path) -> None:
-        await api.put("KeyProvider", fresh_provider())
-        await api.put("EncryptedModel", fresh_model())
-        async with (
-            agents(answer) as port,
-            running(api, folder, port, report_interval=0.1) as replica,
-        ):
-            await settled(api, replica)
+        async with asking(api, folder, answer, report_interval=0.1) as replica:
             live = api.get("Deployment", "filetype")
             assert live is not None
             labels = live["spec"]["template"]["metadata"]["labels"]

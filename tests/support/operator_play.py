@@ -42,9 +42,7 @@ async def quiet(api: FakeApi, replica: Replica, rounds: int = 15) -> None:
         calm, before = (calm + 1 if same else 0), len(api.writes)
 
 
-async def deliver(
-    api: FakeApi, name: str = "filetype", *, ready: bool = True, ip: str = ""
-) -> None:
+async def deliver(api: FakeApi, name: str = "filetype", *, ready: bool = True) -> None:
     """Do what the controllers would do for a Deployment: a ReplicaSet, a pod, a status."""
     live = api.get("Deployment", name)
     assert live is not None

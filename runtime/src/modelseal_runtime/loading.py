@@ -95,6 +95,6 @@ def thread_limit() -> int | None:
     OpenVINO keeps the affinity by itself and knows no quota. A number that it is given outweighs
     what it does by itself: with `LATENCY` it stays on one NUMA node and one thread of each core.
     """
-    quota = cpu_quota()
-    limit = None if quota is None else max(1, math.ceil(quota))
-    return limit if limit is not None and limit < len(os.sched_getaffinity(0)) else None
+    allowed, quota = len(os.sched_getaffinity(0)), cpu_quota()
+    threads = allowed if quota is None else max(1, math.ceil(quota))
+    return threads if threads < allowed else None
